@@ -1,0 +1,22 @@
+"""The interface of a metric: a state that takes one record at a time and merges over processes."""
+
+import abc
+from typing import Any, Self
+
+from mmtune.records import Prediction, Record
+
+
+class Metric(abc.ABC):
+    """An accumulating, mergeable metric state. Pure Python and numpy: no Keras, no JAX."""
+
+    @abc.abstractmethod
+    def update(self, record: Record, prediction: Prediction) -> None:
+        """Adds one record's truth and prediction."""
+
+    @abc.abstractmethod
+    def merge(self, other: Self) -> None:
+        """Adds another state of the same metric, such as that of another process."""
+
+    @abc.abstractmethod
+    def compute(self) -> dict[str, Any]:
+        """Returns the metrics by their contract names; fractions in 0..1. An empty state gives zeros, not an error."""

@@ -1,0 +1,181 @@
+"""What flows between the rooms: plain, typed, frozen records. Nothing here imports more than the standard library."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@runtime_checkable
+class Picture(Protocol):
+    """Where a record's pixels come from: a file, bytes of a data set, or a generated scene."""
+
+    @property
+    def name(self) -> str:
+        """A path or a name to show to a user."""
+        ...
+
+    def open(self) -> "Image.Image":
+        """Returns the upright picture in mode RGB; raises `DataError` when it cannot be decoded."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An axis-aligned box in pixels of the upright picture.
+
+    Attributes:
+        label: The class name, exactly as the data set spells it.
+        x0, y0, x1, y1: Left, top, right and bottom edge, float pixels, 0 at the picture's left or top border.
+        score: Confidence in 0..1; None for truth and for predictions without one.
+        crowd: COCO's `iscrowd`: a region that is ignored by the metrics, not missed.
+        difficult: Pascal VOC's `difficult`; ignored by the metrics as well.
+        area: Area in square pixels as annotated (COCO's size classes use the mask's area); None: the box's own area.
+    """
+
+    label: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    score: float | None = None
+    crowd: bool = False
+    difficult: bool = False
+    area: float | None = None
+
+    @property
+    def width(self) -> float:
+        return self.x1 - self.x0
+
+    @property
+    def height(self) -> float:
+        return self.y1 - self.y0
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A binary mask over the whole upright picture, in COCO's compressed run-length form.
+
+    Attributes:
+        label: The class name.
+        size: (height, width) in pixels, COCO's order.
+        counts: COCO's compressed run lengths, column by column.
+        score: Confidence in 0..1, or None.
+        crowd: COCO's `iscrowd`.
+    """
+
+    label: str
+    size: tuple[int, int]
+    counts: bytes
+    score: float | None = None
+    crowd: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One example of a data set, whatever file it came from.
+
+    Attributes:
+        id: Unique within the data set; what every message about this record names.
+        picture: Where its pixels come from; None for text tasks and for truth whose picture is absent.
+        size: (width, height) of the upright picture in pixels, None where not known without decoding it.
+        prefix: The prompt, where the data set brings its own (a question, a PaliGemma prefix).
+        texts: What belongs to the prompt: captions, answers, the words on the picture, a PaliGemma suffix.
+        boxes, masks: Objects, in the order of the file.
+        image_id: The number or name by which official result files know the picture; None: `id`.
+        source: File, and line where there is one, that the record was read from.
+    """
+
+    id: str
+    picture: Picture | None = None
+    size: tuple[int, int] | None = None
+    prefix: str | None = None
+    texts: tuple[str, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    masks: tuple[Mask, ...] = ()
+    image_id: int | str | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something odd in a data set that was set aside, so that the rest could be used.
+
+    Attributes:
+        file: The file (and line) at fault.
+        record: The id of the record at fault, or None when the whole file is meant.
+        kind: A few words by which faults are counted, such as "box without area".
+        problem: One sentence: what was expected, what is there, what was done.
+    """
+
+    file: str
+    record: str | None
+    kind: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a target text and the weight of its tokens in the loss (0: no loss).
+
+    Borders between spans lie at control tokens (`<locNNNN>`, `<segNNN>`), so that tokenising span by span gives the
+    ids of the whole text.
+    """
+
+    text: str
+    weight: float = 1.0
+
+
+Target = tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question to the model about one record.
+
+    Attributes:
+        prompt: The prefix without its closing newline, such as "detect cat ; dog".
+        labels: The classes that the prompt asks for, where the task has classes.
+    """
+
+    prompt: str
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the model wrote.
+
+    Attributes:
+        text: The decoded text without bos, eos and padding.
+        tokens: The text of each token; `"".join(tokens) == text` (a character spread over several byte tokens stands
+            at the last of them).
+        logprobs: The natural log-probability of each token under the unmasked, untempered distribution.
+    """
+
+    text: str
+    tokens: tuple[str, ...] = ()
+    logprobs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a task made of the model's output for one record.
+
+    Attributes:
+        record: The record's id.
+        prompt, text: What was asked and what the model wrote (several queries are joined by newlines).
+        boxes, masks: Parsed objects in pixels of the record's picture.
+        tokens: (text, log-probability) of each token.
+        invalid: How many parts of the text could not be parsed; 0 is a clean output.
+    """
+
+    record: str
+    prompt: str
+    text: str
+    boxes: tuple[Box, ...] = ()
+    masks: tuple[Mask, ...] = ()
+    tokens: Sequence[tuple[str, float]] = ()
+    invalid: int = 0

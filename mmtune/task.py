@@ -1,0 +1,88 @@
+"""The interface of a task adapter: from records to prompts and targets, from outputs to predictions and scores."""
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mmtune.records import Output, Prediction, Query, Record, Target
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from mmtune.codecs.grammar import Automaton
+    from mmtune.metrics.base import Metric
+    from mmtune.models.tokenizer import Tokenizer
+
+
+class Task(abc.ABC):
+    """One way of using the model. A subclass is final and lives in one file; the registry names it by a string.
+
+    Args:
+        classes: The class names of the data, in their order; empty for tasks without classes.
+        options: The task's own options (a frozen dataclass named `Options` on the class, built by the recipe).
+
+    Class attributes:
+        name: The registry's name.
+        needs_picture: Whether every record must have a picture.
+        needs_classes: Whether the data set must name its classes.
+        headline: The metric by which checkpoints are compared; larger is better unless `headline_falls`.
+        Options: A frozen dataclass of the task's options, all with defaults.
+    """
+
+    name: ClassVar[str]
+    needs_picture: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
+    headline: ClassVar[str]
+    headline_falls: ClassVar[bool] = False
+    Options: ClassVar[type]
+
+    def __init__(self, classes: Sequence[str] = (), options: Any = None):
+        self.classes = tuple(classes)
+        self.options = self.Options() if options is None else options
+
+    def check(self, record: Record) -> Sequence[str]:
+        """Returns what keeps the record from being used for this task, a sentence each; none: it is usable."""
+        del record
+        return ()
+
+    @abc.abstractmethod
+    def queries(self, record: Record) -> Sequence[Query]:
+        """Returns the questions that are asked about a record: one, or one per class, ..."""
+
+    @abc.abstractmethod
+    def targets(self, record: Record, query: Query, rng: "np.random.Generator | None" = None) -> Sequence[Target]:
+        """Returns the right answers to a query: one, or several that share the prompt (five captions of one picture).
+
+        Args:
+            record: With `size` known where the task has boxes or masks.
+            query: One of `queries(record)`.
+            rng: Source of the randomness of training targets (order, noise); None: the plain, deterministic target.
+        """
+
+    @abc.abstractmethod
+    def parse(self, record: Record, answers: Sequence[tuple[Query, Output]]) -> Prediction:
+        """Reads the model's answers to a record's queries. Never raises: what cannot be read is counted as invalid."""
+
+    @abc.abstractmethod
+    def metric(self) -> "Metric":
+        """Returns an empty state of the task's metric."""
+
+    def grammar(self, query: Query, tokenizer: "Tokenizer") -> "Automaton | None":
+        """Returns the automaton that constrains decoding, or None for free text."""
+        del query, tokenizer
+        return None
+
+    @abc.abstractmethod
+    def max_tokens(self, records: Sequence[Record], tokenizer: "Tokenizer") -> int:
+        """Returns how many tokens an answer may need, end of sequence included."""
+
+    def draw(self, image: "Image.Image", prediction: Prediction) -> "Image.Image":
+        """Returns a copy of the picture with the prediction drawn on it."""
+        del prediction
+        return image.copy()
+
+    def as_json(self, prediction: Prediction) -> Mapping[str, Any]:
+        """Returns the task's own keys of one item of `mmtune predict --json`."""
+        del prediction
+        return {}

@@ -1,0 +1,120 @@
+"""Text to token ids and back, for PaliGemma's and Gemma's SentencePiece vocabularies."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mmtune.errors import ModelError
+
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A SentencePiece vocabulary with PaliGemma's location and segmentation tokens, where it has them.
+
+    Args:
+        proto: The serialised SentencePiece model.
+    """
+
+    proto: bytes
+
+    @cached_property
+    def _model(self) -> Any:
+        import sentencepiece
+
+        try:
+            return sentencepiece.SentencePieceProcessor(model_proto=self.proto)
+        except RuntimeError as error:
+            raise ModelError(f"the tokenizer is no SentencePiece model: {error}") from error
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._model.vocab_size()
+
+    @property
+    def bos(self) -> int:
+        return self._model.bos_id()
+
+    @property
+    def eos(self) -> int:
+        return self._model.eos_id()
+
+    @property
+    def pad(self) -> int:
+        return self._model.pad_id()
+
+    def find(self, piece: str) -> int | None:
+        """Returns the id of exactly this piece, or None."""
+        found = self._model.piece_to_id(piece)
+        return found if self._model.id_to_piece(found) == piece else None
+
+    @cached_property
+    def loc(self) -> int | None:
+        """Id of `<loc0000>`, the first of 1,024 location tokens with consecutive ids; None for a text-only vocabulary."""
+        return self.find("<loc0000>")
+
+    @cached_property
+    def seg(self) -> int | None:
+        """Id of `<seg000>`, the first of 128 segmentation tokens; None for a text-only vocabulary."""
+        return self.find("<seg000>")
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the ids of a text, without bos and eos."""
+        return self._model.encode(text)
+
+    def prompt(self, text: str) -> list[int]:
+        """Returns `[bos + text]["\\n"]`, tokenised apart: joined, pieces would merge across the border."""
+        return [self.bos, *self.encode(text), *self.encode("\n")]
+
+    def texts(self, ids: Sequence[int]) -> list[str]:
+        """Returns the text of each token, so that joined they are the decoded text.
+
+        A character spread over several byte tokens stands at the last of them; bytes that are no UTF-8 become U+FFFD.
+        """
+        pieces = [self._piece(i) for i in ids]
+        texts = [piece if isinstance(piece, str) else "" for piece in pieces]
+        start = 0
+        while start < len(pieces):
+            if isinstance(pieces[start], str):
+                start += 1
+                continue
+            end = start
+            while end < len(pieces) and isinstance(pieces[end], bytes):
+                end += 1
+            for index, char in _characters([p for p in pieces[start:end] if isinstance(p, bytes)]):
+                texts[start + index] += char
+            start = end
+        return texts
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of the ids; control tokens (bos, eos, padding) have none."""
+        return "".join(self.texts(ids))
+
+    def _piece(self, token: int) -> str | bytes:
+        if self._model.is_control(token):
+            return ""
+        piece = self._model.id_to_piece(token)
+        if self._model.is_byte(token) and (match := _BYTE.fullmatch(piece)):
+            return bytes([int(match[1], 16)])
+        return piece.replace("▁", " ")
+
+
+def _characters(run: list[bytes]) -> list[tuple[int, str]]:
+    """Returns (index of the last byte, character) for each character of a run of single bytes."""
+    found: list[tuple[int, str]] = []
+    pending = b""
+    for index, byte in enumerate(run):
+        pending += byte
+        try:
+            found.append((index, pending.decode()))
+            pending = b""
+        except UnicodeDecodeError as error:
+            if error.reason != "unexpected end of data":
+                found.append((index, pending.decode(errors="replace")))
+                pending = b""
+    if pending:
+        found.append((len(run) - 1, pending.decode(errors="replace")))
+    return found

@@ -1,0 +1,17 @@
+"""Shared fixtures."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets and gold scores beside the checkout, which is no part of the project."""
+    folder = Path(os.environ.get("MMTUNE_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data sets are absent ({folder}); set MMTUNE_SHARED_DATA to their folder")
+    return folder

@@ -1,0 +1,40 @@
+"""Fine-tune, evaluate and show PaliGemma and Gemma 2 on your own data. Names resolve on first use: the import is light."""
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+# Keras reads its backend once, at its first import; mmtune's forward pass is written in JAX.
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+if TYPE_CHECKING:
+    from mmtune.api import Evaluation, Run, evaluate, load, read, train
+    from mmtune.data.augment import Augment
+    from mmtune.models.lora_config import LoRA
+    from mmtune.recipe import Recipe
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Augment": "mmtune.data.augment",
+    "Evaluation": "mmtune.api",
+    "LoRA": "mmtune.models.lora_config",
+    "Recipe": "mmtune.recipe",
+    "Run": "mmtune.api",
+    "evaluate": "mmtune.api",
+    "load": "mmtune.api",
+    "read": "mmtune.api",
+    "train": "mmtune.api",
+}
+
+__all__ = ["Augment", "Evaluation", "LoRA", "Recipe", "Run", "evaluate", "load", "read", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'mmtune' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

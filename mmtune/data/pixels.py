@@ -1,0 +1,57 @@
+"""Pictures as the vision tower takes them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmtune.errors import UsageError
+from mmtune.records import Picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def to_image(picture: Any) -> "Image.Image":
+    """Returns an upright RGB image from whatever a user holds.
+
+    Args:
+        picture: A PIL image, a (height, width, 3) uint8 array, a `Picture`, or a file name.
+
+    Raises:
+        DataError: When a file cannot be decoded.
+        UsageError: For anything else.
+    """
+    from PIL import Image
+
+    from mmtune.data.images import FilePicture, upright_rgb
+
+    if isinstance(picture, Image.Image):
+        return upright_rgb(picture)
+    if isinstance(picture, str | Path):
+        return FilePicture(Path(picture)).open()
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3:
+        return Image.fromarray(picture).convert("RGB")
+    if isinstance(picture, Picture):
+        return picture.open()
+    raise UsageError(
+        f"a picture of type {type(picture).__name__} is not understood: "
+        "expected a file name, a PIL image, or a uint8 array of (height, width, 3)"
+    )
+
+
+def to_square(picture: Any, size: int) -> np.ndarray:
+    """Returns a picture squeezed to the model's square, (size, size, 3) uint8.
+
+    No crop and no aspect keeping: PaliGemma was trained so, and boxes stay fractions of the whole picture. Bilinear
+    with antialiasing, as in big_vision's transfers.
+
+    Args:
+        picture: See `to_image`; a uint8 array of just this shape is taken as it is.
+        size: Side in pixels.
+    """
+    from PIL import Image
+
+    if isinstance(picture, np.ndarray) and picture.shape == (size, size, 3) and picture.dtype == np.uint8:
+        return picture
+    return np.asarray(to_image(picture).resize((size, size), Image.Resampling.BILINEAR))

@@ -1,0 +1,75 @@
+"""A grammar's automaton on the device: which tokens may follow, row by row."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmtune.codecs.grammar import Automaton
+
+Array = jax.Array
+
+
+class Constraint(NamedTuple):
+    """An automaton as arrays; padded to sizes of which few exist, so that grammars share compiled programs.
+
+    Attributes:
+        token_class: (vocabulary,) int32.
+        next_state: (states, classes) int32, -1 forbidden.
+        distance: (states,) int32, fewest tokens to the end.
+        start: () int32.
+        fill: () bool: the end is forbidden while anything else is allowed.
+        eos: () int32, the token that ends.
+    """
+
+    token_class: Array
+    next_state: Array
+    distance: Array
+    start: Array
+    fill: Array
+    eos: Array
+
+
+def on_device(automaton: Automaton, vocabulary_size: int, eos: int) -> Constraint:
+    """Returns the automaton as device arrays; tokens beyond its vocabulary are forbidden."""
+    states, classes = automaton.next_state.shape
+    table = np.full((_power(states), _power(classes)), -1, np.int32)
+    table[:states, :classes] = automaton.next_state
+    distance = np.zeros(table.shape[0], np.int32)
+    distance[:states] = automaton.distance
+    token_class = np.zeros(vocabulary_size, np.int32)
+    token_class[: len(automaton.token_class)] = automaton.token_class
+    return Constraint(
+        *(jnp.asarray(a) for a in (token_class, table, distance)),
+        jnp.int32(automaton.start),
+        jnp.asarray(automaton.fill),
+        jnp.int32(eos),
+    )
+
+
+def allowed(constraint: Constraint, state: Array, remaining: Array) -> Array:
+    """Returns (batch, vocabulary) bool: tokens after which an end can still be reached in time.
+
+    Args:
+        constraint: The automaton.
+        state: (batch,) int32.
+        remaining: () or (batch,) int32, how many tokens may still be written, this one included.
+    """
+    following = constraint.next_state[state]
+    budget = jnp.broadcast_to(remaining, state.shape)[:, None] - 1
+    open_ = (following >= 0) & (constraint.distance[following] <= budget)
+    eos_class = constraint.token_class[constraint.eos]
+    is_eos = jnp.arange(open_.shape[1]) == eos_class
+    more = jnp.any(open_ & ~is_eos, axis=1, keepdims=True)
+    open_ = jnp.where(constraint.fill & more, open_ & ~is_eos, open_)
+    return jnp.take(open_, constraint.token_class, axis=1) & (constraint.token_class > 0)
+
+
+def advance(constraint: Constraint, state: Array, token: Array) -> Array:
+    """Returns (batch,) int32: the state after each row's token."""
+    return constraint.next_state[state, constraint.token_class[token]]
+
+
+def _power(n: int) -> int:
+    return 1 << max(3, (n - 1).bit_length())

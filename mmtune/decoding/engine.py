@@ -1,0 +1,208 @@
+"""Decoding: the prefix is computed once, then one compiled loop writes token after token.
+
+Prompts are padded on the right to a bucket and the new tokens of all rows share cache slots behind it; what a row may
+see and at which position it stands are explicit, so a row's output does not depend on the batch it is in.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mmtune.decoding.constraint import Constraint, advance, allowed
+from mmtune.decoding.sampling import FORBIDDEN, Sampler, choose
+from mmtune.models.forward import Cache, decode_layers, embed, empty_cache, logits
+from mmtune.models.linear import Adapter, Array
+from mmtune.models.modules import text_path
+from mmtune.models.scorer import image_features, segment_mask
+from mmtune.models.spec import ModelSpec
+from mmtune.models.weights import Tree
+
+
+class Prefix(NamedTuple):
+    """What the loop starts from.
+
+    Attributes:
+        cache: Keys and values of image and prompt, with free slots for the new tokens.
+        seen: (batch, slots) bool, which slots hold a token of the row.
+        lengths: (batch,) int32, number of image and prompt tokens: the position of the first new one.
+        first: (batch, vocabulary) float32 logits of the first new token.
+    """
+
+    cache: Cache
+    seen: Array
+    lengths: Array
+    first: Array
+
+
+class Written(NamedTuple):
+    """What the loop wrote.
+
+    Attributes:
+        tokens: (batch, n) int32, pad after eos.
+        logprobs: (batch, n) float32, under the unmasked distribution; 0 after eos.
+        lengths: (batch,) int32, tokens written, eos included.
+    """
+
+    tokens: Array
+    logprobs: Array
+    lengths: Array
+
+
+@partial(jax.jit, static_argnames=("spec", "dtype"))
+def encode(weights: Tree, spec: ModelSpec, images: Array, adapter: dict, scale: float, dtype: Any) -> Array:
+    """Returns the image features (batch, tokens, hidden)."""
+    return image_features(weights, spec, images, Adapter(adapter, scale), dtype)
+
+
+@partial(jax.jit, static_argnames=("spec", "new", "dtype"))
+def prefill(
+    weights: Tree,
+    spec: ModelSpec,
+    features: Array | None,
+    token_ids: Array,
+    lengths: Array,
+    adapter: dict,
+    scale: float,
+    new: int,
+    dtype: Any,
+) -> Prefix:
+    """Runs image and prompt through the model.
+
+    Args:
+        weights: `model_variables` as arrays.
+        spec: The model's description.
+        features: (batch, image tokens, hidden), or None for text models.
+        token_ids: (batch, text) int32, padded on the right.
+        lengths: (batch,) int32, number of prompt tokens of each row.
+        adapter, scale: The adapter's weights by path and their factor.
+        new: How many tokens may follow.
+        dtype: Dtype of the computation.
+    """
+    batch, width = token_ids.shape
+    x = embed(weights["text"], spec.text, token_ids, dtype)
+    if features is not None:
+        x = jnp.concatenate([features, x], axis=1)
+    total = spec.image_tokens + width
+    segments = jnp.where(jnp.arange(width)[None] < lengths[:, None], 0, -1)
+    mask = segment_mask(segments, spec.image_tokens, spec.text.bidirectional_prefix)
+    positions = jnp.broadcast_to(jnp.arange(total, dtype=jnp.int32), (batch, total))
+    lengths = spec.image_tokens + lengths
+    hidden, cache = decode_layers(
+        weights["text"],
+        spec.text,
+        x,
+        positions=positions,
+        mask=jnp.pad(mask, ((0, 0), (0, 0), (0, new))),
+        path=text_path(spec),
+        adapter=Adapter(adapter, scale),
+        targets=(lengths - 1)[:, None],
+        cache=empty_cache(spec.text, batch, total + new, dtype),
+    )
+    assert cache is not None
+    seen = jnp.arange(total + new)[None] < lengths[:, None]
+    return Prefix(cache, seen, lengths, logits(weights["text"], spec.text, hidden)[:, 0])
+
+
+def step(
+    weights: Tree, spec: ModelSpec, adapter: Adapter, cache: Cache, seen: Array, tokens: Array, position: Array, slot: Any
+) -> tuple[Array, Cache, Array]:
+    """Runs one new token of each row.
+
+    Args:
+        weights, spec, adapter: The model.
+        cache, seen: As in `Prefix`.
+        tokens: (batch,) int32.
+        position: (batch,) int32.
+        slot: The cache slot that takes it.
+
+    Returns:
+        Logits (batch, vocabulary) of the token after it, the new cache and the new `seen`.
+    """
+    seen = seen.at[:, slot].set(True)
+    x = embed(weights["text"], spec.text, tokens[:, None], cache.keys[0].dtype)
+    hidden, cache_ = decode_layers(
+        weights["text"],
+        spec.text,
+        x,
+        positions=position[:, None],
+        mask=seen[:, None, :],
+        path=text_path(spec),
+        adapter=adapter,
+        cache=cache,
+        slot=slot,
+    )
+    assert cache_ is not None
+    return logits(weights["text"], spec.text, hidden)[:, 0], cache_, seen
+
+
+@partial(jax.jit, static_argnames=("spec", "sampler", "new", "eos", "pad"))
+def write(
+    weights: Tree,
+    spec: ModelSpec,
+    prefix: Prefix,
+    adapter: dict,
+    scale: float,
+    keys: Array,
+    limit: Array,
+    constraint: Constraint | None,
+    *,
+    sampler: Sampler,
+    new: int,
+    eos: int,
+    pad: int,
+) -> Written:
+    """Writes tokens until every row has ended or `limit` is reached.
+
+    Args:
+        weights, spec: The model.
+        prefix: From `prefill` with the same `new`.
+        adapter, scale: The adapter's weights by path and their factor.
+        keys: (batch,) random keys.
+        limit: () int32, at most `new`.
+        constraint: What may be written, or None.
+        sampler: How tokens are chosen.
+        new: Size of the output.
+        eos, pad: Token ids.
+    """
+    batch = prefix.lengths.shape[0]
+    first_slot = prefix.seen.shape[1] - new
+    low_rank = Adapter(adapter, scale)
+
+    def pick(predicted: Array, state: Array, done: Array, i: Array) -> tuple[Array, Array, Array]:
+        open_logits = predicted
+        if constraint is not None:
+            open_logits = jnp.where(allowed(constraint, state, limit - i), predicted, FORBIDDEN)
+        token = choose(open_logits, sampler, keys, i)
+        logprob = jnp.take_along_axis(jax.nn.log_softmax(predicted), token[:, None], axis=1)[:, 0]
+        if constraint is not None:
+            state = jnp.where(done, state, advance(constraint, state, token))
+        return jnp.where(done, pad, token), jnp.where(done, 0.0, logprob), state
+
+    def body(carry: tuple) -> tuple:
+        i, predicted, cache, seen, state, done, tokens, logprobs, lengths = carry
+        token, logprob, state = pick(predicted, state, done, i)
+        tokens = jax.lax.dynamic_update_slice(tokens, token[:, None], (0, i))
+        logprobs = jax.lax.dynamic_update_slice(logprobs, logprob[:, None], (0, i))
+        lengths = lengths + ~done
+        done = done | (token == eos)
+        predicted, cache, seen = step(
+            weights, spec, low_rank, cache, seen, token, prefix.lengths + i, first_slot + i
+        )
+        return i + 1, predicted, cache, seen, state, done, tokens, logprobs, lengths
+
+    start = jnp.int32(0) if constraint is None else constraint.start
+    carry = (
+        jnp.int32(0),
+        prefix.first,
+        prefix.cache,
+        prefix.seen,
+        jnp.broadcast_to(start, (batch,)),
+        jnp.zeros(batch, bool),
+        jnp.full((batch, new), pad, jnp.int32),
+        jnp.zeros((batch, new), jnp.float32),
+        jnp.zeros(batch, jnp.int32),
+    )
+    carry = jax.lax.while_loop(lambda c: (c[0] < limit) & ~jnp.all(c[5]), body, carry)
+    return Written(carry[6], carry[7], carry[8])

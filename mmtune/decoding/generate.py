@@ -1,0 +1,215 @@
+"""From requests of any length to decoded tokens: grouping, bucketed shapes, each image encoded once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmtune.codecs.grammar import Automaton
+from mmtune.decoding.beam import search
+from mmtune.decoding.constraint import Constraint, on_device
+from mmtune.decoding.engine import Written, encode, prefill, write
+from mmtune.decoding.sampling import GREEDY, Sampler
+from mmtune.errors import UsageError
+from mmtune.models.linear import Adapter
+from mmtune.models.spec import ModelSpec
+from mmtune.models.weights import Tree
+
+
+@dataclass(frozen=True)
+class Request:
+    """One answer that is wanted.
+
+    Attributes:
+        prompt: Token ids, bos and closing newline included.
+        image: (size, size, 3) uint8 or float in -1..1, or None for text models. Requests that share the very same
+            array share its encoding.
+        grammar: What may be written, or None.
+        row: Number of the request in its data set: it picks the sampler's random numbers.
+    """
+
+    prompt: Sequence[int]
+    image: np.ndarray | None = None
+    grammar: Automaton | None = None
+    row: int = 0
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What was written for a request: ids (eos included when it was reached) and the log-probability of each."""
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model as decoding needs it."""
+
+    tree: Tree
+    spec: ModelSpec
+    adapter: Adapter
+    dtype: Any
+    eos: int
+    pad: int
+
+
+def generate(
+    weights: Weights,
+    requests: Sequence[Request],
+    *,
+    max_tokens: int,
+    sampler: Sampler = GREEDY,
+    batch_size: int = 16,
+    on_done: Callable[[int], None] = lambda count: None,
+) -> list[Decoded]:
+    """Answers all requests, in their order.
+
+    Args:
+        weights: The model.
+        requests: What is wanted.
+        max_tokens: Most tokens an answer may have, eos included.
+        sampler: How tokens are chosen.
+        batch_size: Most requests at once.
+        on_done: Called with the number of requests answered so far, for a progress bar.
+
+    Raises:
+        UsageError: When `max_tokens` is too small for anything a request's grammar allows.
+    """
+    if max_tokens < 1:
+        raise UsageError(f"max_tokens: expected 1 or more, got {max_tokens}")
+    answers: list[Decoded | None] = [None] * len(requests)
+    constraints: dict[int, Constraint] = {}
+    done = 0
+    for group in _groups(requests):
+        grammar = requests[group[0]].grammar
+        constraint = None
+        if grammar is not None:
+            if max_tokens < grammar.distance[grammar.start]:
+                shortest = int(grammar.distance[grammar.start])
+                raise UsageError(f"max_tokens: the shortest allowed answer has {shortest} tokens, got {max_tokens}")
+            if id(grammar) not in constraints:
+                constraints[id(grammar)] = on_device(grammar, weights.spec.text.vocabulary_size, weights.eos)
+            constraint = constraints[id(grammar)]
+        for start in range(0, len(group), batch_size):
+            batch = group[start : start + batch_size]
+            written = _batch(weights, [requests[i] for i in batch], constraint, max_tokens, sampler)
+            tokens, logprobs, lengths = (np.asarray(a) for a in written)
+            for row, index in enumerate(batch):
+                n = int(lengths[row])
+                answers[index] = Decoded(tuple(tokens[row, :n].tolist()), tuple(logprobs[row, :n].tolist()))
+            done += len(batch)
+            on_done(done)
+    return [answer for answer in answers if answer is not None]
+
+
+def bucket(length: int) -> int:
+    """Returns the length that sequences are padded to: 16, 32, 64, then multiples of 64."""
+    return next((size for size in (16, 32) if length <= size), -(-length // 64) * 64)
+
+
+def _groups(requests: Sequence[Request]) -> list[list[int]]:
+    """Indices of requests that may share a batch: one grammar, one bucket of prompt length."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, request in enumerate(requests):
+        groups.setdefault((id(request.grammar), bucket(len(request.prompt))), []).append(index)
+    return list(groups.values())
+
+
+def _batch(
+    weights: Weights, requests: list[Request], constraint: Constraint | None, max_tokens: int, sampler: Sampler
+) -> Written:
+    rows = _power(len(requests))
+    requests = [*requests, *[requests[-1]] * (rows - len(requests))]
+    width = bucket(max(len(request.prompt) for request in requests))
+    token_ids = np.full((rows, width), weights.pad, np.int32)
+    for row, request in enumerate(requests):
+        token_ids[row, : len(request.prompt)] = request.prompt
+    lengths = np.array([len(request.prompt) for request in requests], np.int32)
+    new = bucket(max_tokens)
+    low_rank = (weights.adapter.weights, weights.adapter.scale)
+    prefix = prefill(
+        weights.tree,
+        weights.spec,
+        _features(weights, requests),
+        jnp.asarray(token_ids),
+        jnp.asarray(lengths),
+        *low_rank,
+        new=new,
+        dtype=weights.dtype,
+    )
+    limit = jnp.int32(max_tokens)
+    best = None
+    if sampler.beams > 1:
+        best = search(
+            weights.tree,
+            weights.spec,
+            prefix,
+            *low_rank,
+            limit,
+            constraint,
+            beams=sampler.beams,
+            new=new,
+            eos=weights.eos,
+            pad=weights.pad,
+        )
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(
+        jax.random.key(sampler.seed), jnp.asarray([request.row for request in requests])
+    )
+    written = write(
+        weights.tree,
+        weights.spec,
+        prefix,
+        *low_rank,
+        keys,
+        limit,
+        constraint,
+        sampler=sampler,
+        new=new,
+        eos=weights.eos,
+        pad=weights.pad,
+    )
+    return written if best is None else _better(best, written)
+
+
+def _better(beam: Written, greedy: Written) -> Written:
+    """Returns row by row the likelier of the two: a beam can lose the greedy sequence and end below it."""
+    wins = jnp.sum(beam.logprobs, axis=1) >= jnp.sum(greedy.logprobs, axis=1)
+    return Written(
+        jnp.where(wins[:, None], beam.tokens, greedy.tokens),
+        jnp.where(wins[:, None], beam.logprobs, greedy.logprobs),
+        jnp.where(wins, beam.lengths, greedy.lengths),
+    )
+
+
+def _features(weights: Weights, requests: list[Request]) -> Any:
+    """Encodes each image once and lays the features out a row a request."""
+    if weights.spec.vision is None:
+        return None
+    places: dict[int, int] = {}
+    images: list[np.ndarray] = []
+    index = []
+    for request in requests:
+        if request.image is None:
+            raise UsageError("this model answers questions about pictures: give it one")
+        if id(request.image) not in places:
+            places[id(request.image)] = len(images)
+            images.append(request.image)
+        index.append(places[id(request.image)])
+    images += [images[-1]] * (_power(len(images)) - len(images))
+    features = encode(
+        weights.tree,
+        weights.spec,
+        jnp.asarray(np.stack(images)),
+        weights.adapter.weights,
+        weights.adapter.scale,
+        dtype=weights.dtype,
+    )
+    return features[jnp.asarray(index)]
+
+
+def _power(n: int) -> int:
+    return 1 << (n - 1).bit_length()

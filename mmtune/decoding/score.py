@@ -1,0 +1,56 @@
+"""The log-probability of given answers, by the pass that training uses."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmtune.data.batch import Row, collate
+from mmtune.decoding.generate import Request, Weights, bucket
+from mmtune.models.linear import Adapter, Array
+from mmtune.models.scorer import target_logits, token_log_likelihood
+from mmtune.models.spec import ModelSpec
+from mmtune.models.weights import Tree
+
+
+def score(
+    weights: Weights, requests: Sequence[Request], targets: Sequence[Sequence[int]], batch_size: int = 16
+) -> list[np.ndarray]:
+    """Returns for each answer the log-probability of each of its tokens.
+
+    Args:
+        weights: The model.
+        requests: Prompts and images.
+        targets: Ids of each answer, eos included.
+        batch_size: Most answers at once.
+    """
+    scores: list[np.ndarray] = []
+    for start in range(0, len(requests), batch_size):
+        chunk = slice(start, start + batch_size)
+        rows = [
+            Row(request.prompt, [target], [[1.0] * len(target)], request.image)
+            for request, target in zip(requests[chunk], targets[chunk], strict=True)
+        ]
+        width = bucket(max(row.text_length for row in rows))
+        inputs, labels = collate(rows, weights.spec.image_tokens, width, bucket(max(r.target_length for r in rows)))
+        likelihood = _likelihood(
+            weights.tree,
+            weights.spec,
+            {name: jnp.asarray(array) for name, array in inputs.items()},
+            jnp.asarray(labels["labels"]),
+            weights.adapter.weights,
+            weights.adapter.scale,
+            dtype=weights.dtype,
+        )
+        scores += [np.asarray(likelihood)[row, : len(target)] for row, target in enumerate(targets[chunk])]
+    return scores
+
+
+@partial(jax.jit, static_argnames=("spec", "dtype"))
+def _likelihood(
+    weights: Tree, spec: ModelSpec, inputs: dict[str, Array], labels: Array, adapter: dict, scale: float, dtype: Any
+) -> Array:
+    return token_log_likelihood(target_logits(weights, spec, inputs, Adapter(adapter, scale), dtype=dtype), labels)

@@ -1,0 +1,23 @@
+"""Writing files so that nothing half-written is ever seen under its real name."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic(file: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `file`; when the block ends without an error, it takes the real name.
+
+    Args:
+        file: The final path. Its folder is made.
+    """
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,186 @@
+"""A model as users hold it: a KerasHub backbone, its tokenizer, and an adapter on it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from mmtune.codecs.grammar import Automaton
+from mmtune.data.pixels import to_square
+from mmtune.decoding.generate import Decoded, Request, Weights, generate
+from mmtune.decoding.sampling import GREEDY, Sampler
+from mmtune.decoding.score import score
+from mmtune.errors import UsageError
+from mmtune.models.linear import NO_ADAPTER, Adapter
+from mmtune.models.lora import LoraWeights, Merge
+from mmtune.models.lora_config import LoRA
+from mmtune.models.spec import ModelSpec, read_spec
+from mmtune.models.tokenizer import Tokenizer
+from mmtune.models.weights import Tree, model_variables, values
+from mmtune.records import Output, Picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from mmtune.predicting import Answer
+
+Pictures = "Sequence[Image.Image | np.ndarray | Picture | str | Path | None]"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a fine-tuned model was taught: the task's name, its class names and its options."""
+
+    task: str
+    classes: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Model:
+    """A backbone that answers.
+
+    Args:
+        backbone: A KerasHub backbone of PaliGemma, Gemma or Llama 3.
+        tokenizer: Its vocabulary.
+        name: What a user loads it by.
+        precision: Dtype of activations and products: "float32" or "bfloat16".
+        setup: What it was fine-tuned for, if it was.
+    """
+
+    def __init__(
+        self, backbone: Any, tokenizer: Tokenizer, *, name: str, precision: str = "float32", setup: Setup | None = None
+    ):
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.name = name
+        self.precision = precision
+        self.setup = setup
+        self.lora: LoraWeights | None = None
+        self._merge: Merge | None = None
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """The backbone's description."""
+        return read_spec(self.backbone)
+
+    @cached_property
+    def variables(self) -> Tree:
+        """The backbone's Keras variables under the names of the forward pass."""
+        return model_variables(self.backbone)
+
+    @property
+    def image_size(self) -> int | None:
+        """Side of the square picture in pixels, None for text models."""
+        return self.spec.vision.image_size if self.spec.vision else None
+
+    def add_lora(self, config: LoRA, seed: int = 0) -> LoraWeights:
+        """Puts a fresh adapter on the model, in place of any other one."""
+        self.unmerge()
+        self.lora = LoraWeights(config, self.spec, self.variables, seed)
+        return self.lora
+
+    def merge(self) -> None:
+        """Folds the adapter into the base weights: the same outputs without its extra products."""
+        if self.lora is not None and self._merge is None:
+            self._merge = Merge(self.lora, self.variables)
+
+    def unmerge(self) -> None:
+        """Undoes `merge`; the base gets its very bytes back."""
+        if self._merge is not None:
+            self._merge.undo()
+            self._merge = None
+
+    def weights(self) -> Weights:
+        """Returns the current weights as decoding and scoring take them."""
+        adapter: Adapter = NO_ADAPTER
+        if self.lora is not None and self._merge is None:
+            adapter = self.lora.adapter()
+        tokenizer = self.tokenizer
+        return Weights(
+            values(self.variables), self.spec, adapter, jnp.dtype(self.precision), tokenizer.eos, tokenizer.pad
+        )
+
+    def pixels(self, picture: Any) -> np.ndarray | None:
+        """Returns a picture as the model takes it, (size, size, 3) uint8; None for text models.
+
+        Args:
+            picture: A PIL image, an array (height, width, 3) uint8, a `Picture`, or a file name.
+        """
+        return None if self.image_size is None or picture is None else to_square(picture, self.image_size)
+
+    def generate(
+        self,
+        images: "Sequence[Any] | Any | None",
+        prompts: Sequence[str] | str,
+        max_tokens: int = 64,
+        *,
+        sampler: Sampler = GREEDY,
+        grammars: Sequence[Automaton | None] | None = None,
+        batch_size: int = 16,
+        on_done: Callable[[int], None] = lambda count: None,
+    ) -> list[Output]:
+        """Answers prompts about images.
+
+        Args:
+            images: One a prompt (the same object may stand several times and is then encoded once); None for text
+                models.
+            prompts: Prefixes without their closing newline.
+            max_tokens: Most tokens an answer may have, end of sequence included.
+            sampler: Greedy, sampling or beam search.
+            grammars: For each prompt the automaton its answer must follow, or None.
+            batch_size: Most prompts at once.
+            on_done: Called with the number of answers so far.
+
+        Returns:
+            For each prompt the text, its tokens and their log-probabilities.
+
+        Raises:
+            UsageError: When the numbers of images and prompts differ.
+        """
+        requests = self._requests(images, prompts, grammars)
+        decoded = generate(
+            self.weights(), requests, max_tokens=max_tokens, sampler=sampler, batch_size=batch_size, on_done=on_done
+        )
+        return [self._output(answer) for answer in decoded]
+
+    def score(self, images: "Sequence[Any] | Any | None", prompts: Sequence[str] | str, texts: Sequence[str]) -> list[Output]:
+        """Returns the log-probability of each token of the given answers, by one teacher-forced pass."""
+        requests = self._requests(images, prompts, None)
+        targets = [[*self.tokenizer.encode(text), self.tokenizer.eos] for text in texts]
+        logprobs = score(self.weights(), requests, targets)
+        return [self._output(Decoded(tuple(t), tuple(p))) for t, p in zip(targets, logprobs, strict=True)]
+
+    def predict(self, image: Any = None, *, task: str, prompt: str | None = None, **options: Any) -> "Answer":
+        """Answers as a task does: parsed, scored and ready to be drawn; see `mmtune.predicting.predict`."""
+        from mmtune.predicting import predict
+
+        return predict(self, [image], task=task, prompt=prompt, **options)[0]
+
+    def _requests(
+        self, images: Any, prompts: Sequence[str] | str, grammars: Sequence[Automaton | None] | None
+    ) -> list[Request]:
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if images is None or isinstance(images, str | Path) or not isinstance(images, Sequence):
+            images = [images] * len(prompts)
+        if len(images) != len(prompts):
+            raise UsageError(f"expected one image a prompt, got {len(images)} images and {len(prompts)} prompts")
+        rules = [None] * len(prompts) if grammars is None else list(grammars)
+        pixels: dict[int, np.ndarray | None] = {}
+        for image in images:
+            if id(image) not in pixels:
+                pixels[id(image)] = self.pixels(image)
+        return [
+            Request(self.tokenizer.prompt(prompt), pixels[id(image)], rule, row)
+            for row, (image, prompt, rule) in enumerate(zip(images, prompts, rules, strict=True))
+        ]
+
+    def _output(self, decoded: Decoded) -> Output:
+        ids, logprobs = list(decoded.ids), decoded.logprobs
+        if ids and ids[-1] == self.tokenizer.eos:
+            ids = ids[:-1]
+        tokens = self.tokenizer.texts(ids)
+        return Output("".join(tokens), tuple(tokens), logprobs[: len(ids)])

@@ -1,0 +1,83 @@
+"""One linear projection, with or without a low-rank adapter on it: the only place where the two meet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The adapter's weights during one pass.
+
+    Attributes:
+        weights: Module path -> {"a": (inputs, rank), "b": (rank, outputs), and for DoRA "magnitude": (outputs,)}.
+        scale: What the product `a @ b` is multiplied by (alpha / rank, or alpha / sqrt(rank) for rsLoRA).
+        dropout: Rate on the adapter's input, applied only when `key` is given.
+        key: Source of the dropout's randomness; None outside training.
+    """
+
+    weights: Mapping[str, Mapping[str, Array]]
+    scale: float
+    dropout: float = 0.0
+    key: Array | None = None
+
+
+NO_ADAPTER = Adapter({}, 1.0)
+
+
+def linear(x: Array, kernel: Array, path: str, adapter: Adapter, bias: Array | None = None) -> Array:
+    """Returns `x @ kernel + bias`, plus the adapter's share where it has one for this module.
+
+    Args:
+        x: (..., inputs).
+        kernel: (inputs, outputs); or (heads, inputs, head_dim), which counts as (inputs, heads * head_dim).
+        path: The module's path, as in PEFT's names without their "base_model.model." prefix.
+        adapter: Adapter weights by path.
+        bias: (outputs,) or None. DoRA's magnitude does not scale it, as in PEFT.
+
+    Returns:
+        (..., outputs) in x's dtype; the adapter is computed in its own (float32) and rounded once.
+    """
+    kernel = kernel.astype(x.dtype)
+    if kernel.ndim == 3:
+        heads, _, width = kernel.shape
+        y = jnp.einsum("...d,ndh->...nh", x, kernel).reshape(*x.shape[:-1], heads * width)
+    else:
+        y = x @ kernel
+    low_rank = adapter.weights.get(path)
+    if low_rank is not None:
+        y = _adapted(x, y, kernel, path, low_rank, adapter)
+    return y if bias is None else y + bias.astype(x.dtype)
+
+
+def _adapted(x: Array, y: Array, kernel: Array, path: str, low_rank: Mapping[str, Array], adapter: Adapter) -> Array:
+    a, b = low_rank["a"], low_rank["b"]
+    inputs = x.astype(a.dtype)
+    base = y
+    if adapter.key is not None and adapter.dropout > 0:
+        key = jax.random.fold_in(adapter.key, sorted(adapter.weights).index(path))
+        keep = jax.random.bernoulli(key, 1 - adapter.dropout, inputs.shape)
+        inputs = jnp.where(keep, inputs / (1 - adapter.dropout), 0)
+        if "magnitude" in low_rank:
+            base = linear(inputs.astype(x.dtype), kernel, "", NO_ADAPTER)
+    delta = (inputs @ a) @ b * adapter.scale
+    if "magnitude" in low_rank:
+        # DoRA (arXiv 2402.09353): every output column of W + scale * A B is rescaled to a learned length; the length
+        # itself takes no gradient (section 4.3 there).
+        full = as_matrix(kernel).astype(a.dtype) + jax.lax.stop_gradient(a @ b) * adapter.scale
+        ratio = low_rank["magnitude"] / jnp.linalg.norm(full, axis=0)
+        return (y + (ratio - 1) * base.astype(a.dtype) + ratio * delta).astype(y.dtype)
+    return (y + delta).astype(y.dtype)
+
+
+def as_matrix(kernel: Any) -> Any:
+    """Returns a kernel as (inputs, outputs): (heads, inputs, head_dim) becomes (inputs, heads * head_dim)."""
+    if kernel.ndim == 2:
+        return kernel
+    heads, inputs, width = kernel.shape
+    return kernel.transpose(1, 0, 2).reshape(inputs, heads * width)

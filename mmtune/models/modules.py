@@ -1,0 +1,93 @@
+"""The linear modules of a model by path: the names that adapters, PEFT files and patterns speak in."""
+
+import re
+from typing import Any
+
+from mmtune.errors import ModelError
+from mmtune.models.lora_config import LoRA
+from mmtune.models.spec import ModelSpec
+from mmtune.models.vision import PATH as TOWER
+from mmtune.models.vision import PROJECTOR
+from mmtune.models.weights import Tree
+
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+_MLP = ("gate_proj", "up_proj", "down_proj")
+_PLAIN_NAME = re.compile(r"\w+")
+
+
+def text_path(spec: ModelSpec) -> str:
+    """Returns the decoder's path, as in transformers' module tree."""
+    return "model.language_model" if spec.vision else "model"
+
+
+def linear_kernels(spec: ModelSpec, variables: Tree) -> dict[str, Any]:
+    """Returns the kernel of each linear module by path, decoder first, in layer order.
+
+    Args:
+        spec: The model's description.
+        variables: `model_variables`: Keras variables or arrays.
+    """
+    kernels = {}
+    for index, layer in enumerate(variables["text"]["layers"]):
+        path = f"{text_path(spec)}.layers.{index}"
+        kernels |= {f"{path}.self_attn.{name}": layer[name] for name in _ATTENTION}
+        kernels |= {f"{path}.mlp.{name}": layer[name] for name in _MLP}
+    if variables["vision"] is None:
+        return kernels
+    for index, layer in enumerate(variables["vision"]["layers"]):
+        path = f"{TOWER}.layers.{index}"
+        kernels |= {f"{path}.self_attn.{n}": layer[n]["kernel"] for n in ("q_proj", "k_proj", "v_proj", "out_proj")}
+        kernels |= {f"{path}.mlp.{n}": layer[n]["kernel"] for n in ("fc1", "fc2")}
+    kernels[PROJECTOR] = variables["vision"]["projector"]["kernel"]
+    return kernels
+
+
+def matrix_shape(spec: ModelSpec, path: str, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Returns (inputs, outputs) of a module whose kernel has `shape` (KerasHub stores attention with three axes)."""
+    if len(shape) == 2:
+        return shape[0], shape[1]
+    if path.endswith("o_proj"):
+        return shape[0] * shape[1], shape[2]
+    return (shape[1], shape[0] * shape[2]) if spec.text.head_first else (shape[0], shape[1] * shape[2])
+
+
+def to_kernel(spec: ModelSpec, path: str, matrix: Any, shape: tuple[int, ...]) -> Any:
+    """Returns an (inputs, outputs) matrix in the kernel's own shape; the inverse of `to_matrix`."""
+    if len(shape) == 3 and spec.text.head_first and not path.endswith("o_proj"):
+        heads, inputs, width = shape
+        return matrix.reshape(inputs, heads, width).transpose(1, 0, 2)
+    return matrix.reshape(shape)
+
+
+def to_matrix(spec: ModelSpec, path: str, kernel: Any) -> Any:
+    """Returns a kernel as an (inputs, outputs) matrix."""
+    shape = matrix_shape(spec, path, tuple(kernel.shape))
+    if kernel.ndim == 3 and spec.text.head_first and not path.endswith("o_proj"):
+        kernel = kernel.transpose(1, 0, 2)
+    return kernel.reshape(shape)
+
+
+def select(paths: list[str], config: LoRA) -> list[str]:
+    """Returns the paths that an adapter's targets name, in order.
+
+    Raises:
+        ModelError: When a target matches no module; the message lists the names there are.
+    """
+    chosen: set[str] = set()
+    for target in config.targets:
+        if _PLAIN_NAME.fullmatch(target):
+            found = {p for p in paths if p.rsplit(".", 1)[-1] == target and (config.vision or not _in_vision(p))}
+        else:
+            found = {p for p in paths if re.fullmatch(target, p)}
+        if not found:
+            names = sorted({p.rsplit(".", 1)[-1] for p in paths})
+            raise ModelError(
+                f"lora.targets: '{target}' matches no linear module of this model. Names: {', '.join(names)}; "
+                f"patterns are matched against whole paths such as {paths[0]}"
+            )
+        chosen |= found
+    return [path for path in paths if path in chosen]
+
+
+def _in_vision(path: str) -> bool:
+    return path.startswith((TOWER, PROJECTOR))

@@ -1,0 +1,83 @@
+"""PaliGemma's vision tower as a pass of its own, so that adapters reach it and image bytes are normalised on device."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from mmtune.models.linear import NO_ADAPTER, Adapter, Array, linear
+from mmtune.models.spec import VisionSpec
+from mmtune.models.weights import Tree
+
+PATH = "model.vision_tower.encoder"
+PROJECTOR = "model.multi_modal_projector.linear"
+
+
+def encode_images(
+    weights: Tree,
+    spec: VisionSpec,
+    images: Array,
+    adapter: Adapter = NO_ADAPTER,
+    dtype: jnp.dtype = jnp.float32,
+    rematerialise: bool = False,
+) -> Array:
+    """Returns image tokens in the decoder's width, as they stand before the text embeddings.
+
+    Args:
+        weights: `vision_variables` as arrays.
+        spec: The tower's description.
+        images: (batch, size, size, 3), float in -1..1, or uint8, which is mapped to that range.
+        adapter: Low-rank weights by module path.
+        dtype: Dtype of the computation.
+        rematerialise: Whether the backward pass recomputes each block.
+
+    Returns:
+        (batch, tokens, decoder width) in `dtype`.
+    """
+    if images.dtype == jnp.uint8:
+        images = images.astype(jnp.float32) / 127.5 - 1.0
+    x = _patches(images.astype(dtype), weights["patch"], spec.patch_size)
+    x = x + weights["positions"].astype(dtype)
+    for index, layer in enumerate(weights["layers"]):
+        block = partial(_block, spec=spec, path=f"{PATH}.layers.{index}", adapter=adapter)
+        x = (jax.checkpoint(block) if rematerialise else block)(layer, x)
+    x = layer_norm(x, weights["norm"], spec.norm_epsilon)
+    return _dense(x, weights["projector"], PROJECTOR, adapter)
+
+
+def layer_norm(x: Array, weights: Tree, epsilon: float) -> Array:
+    """Layer normalisation in float32, returned in x's dtype."""
+    wide = x.astype(jnp.float32)
+    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    normal = centred * jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + epsilon)
+    return (normal * weights["scale"].astype(jnp.float32) + weights["bias"].astype(jnp.float32)).astype(x.dtype)
+
+
+def _patches(images: Array, weights: Tree, size: int) -> Array:
+    """The patch convolution as one product: its stride is its kernel."""
+    batch, height, width, channels = images.shape
+    rows, columns = height // size, width // size
+    x = images[:, : rows * size, : columns * size].reshape(batch, rows, size, columns, size, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * columns, size * size * channels)
+    kernel = weights["kernel"].astype(x.dtype).reshape(size * size * channels, -1)
+    return x @ kernel + weights["bias"].astype(x.dtype)
+
+
+def _block(weights: Tree, x: Array, *, spec: VisionSpec, path: str, adapter: Adapter) -> Array:
+    batch, length, _ = x.shape
+    normal = layer_norm(x, weights["attention_norm"], spec.norm_epsilon)
+    query, key, value = (
+        _dense(normal, weights[name], f"{path}.self_attn.{name}", adapter).reshape(batch, length, spec.num_heads, -1)
+        for name in ("q_proj", "k_proj", "v_proj")
+    )
+    scores = jnp.einsum("bqnh,bknh->bnqk", query, key) * query.shape[-1] ** -0.5
+    attention = jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(x.dtype)
+    attended = jnp.einsum("bnqk,bknh->bqnh", attention, value).reshape(batch, length, -1)
+    x = x + _dense(attended, weights["out_proj"], f"{path}.self_attn.out_proj", adapter)
+    normal = layer_norm(x, weights["mlp_norm"], spec.norm_epsilon)
+    hidden = jax.nn.gelu(_dense(normal, weights["fc1"], f"{path}.mlp.fc1", adapter), approximate=True)
+    return x + _dense(hidden, weights["fc2"], f"{path}.mlp.fc2", adapter)
+
+
+def _dense(x: Array, weights: Tree, path: str, adapter: Adapter) -> Array:
+    return linear(x, weights["kernel"], path, adapter, weights["bias"])

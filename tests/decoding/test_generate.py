@@ -1,0 +1,175 @@
+"""Decoding against decoding alone, against re-scoring, and against naive loops."""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from backbones import make
+
+from mmtune.codecs.grammar import Automaton
+from mmtune.decoding.generate import Request, Weights, bucket, generate
+from mmtune.decoding.sampling import Sampler, choose
+from mmtune.decoding.score import score
+from mmtune.errors import UsageError
+from mmtune.models.linear import NO_ADAPTER
+from mmtune.models.spec import read_spec
+from mmtune.models.weights import model_variables, values
+
+PAD, EOS = 0, 1
+
+
+@functools.cache
+def model(family="paligemma2"):
+    backbone = make(family)
+    return Weights(values(model_variables(backbone)), read_spec(backbone), NO_ADAPTER, jnp.float32, EOS, PAD)
+
+
+@functools.cache
+def requests(count=20, seed=3):
+    rng = np.random.default_rng(seed)
+    images = [rng.integers(0, 256, (28, 28, 3), np.uint8) for _ in range(count)]
+    lengths = rng.integers(1, 16, count)
+    assert len(set(lengths.tolist())) > 5
+    return [Request(rng.integers(2, 256, n).tolist(), im, row=i) for i, (n, im) in enumerate(zip(lengths, images))]
+
+
+@pytest.mark.parametrize("family", ["paligemma2", "gemma2", "llama3"])
+def test_mixed_lengths_in_one_batch_equal_each_alone(family):
+    together = generate(model(family), requests(), max_tokens=12, batch_size=20)
+    alone = [generate(model(family), [request], max_tokens=12)[0] for request in requests()]
+    assert [answer.ids for answer in together] == [answer.ids for answer in alone]
+    # The check means something only if answers differ and do not repeat one token.
+    assert len({answer.ids for answer in together}) > 10
+    assert np.mean([len(set(answer.ids)) for answer in together]) > 3
+
+
+def test_log_probabilities_equal_a_scoring_pass():
+    answers = generate(model(), requests(), max_tokens=12)
+    again = score(model(), requests(), [answer.ids for answer in answers])
+    for answer, logprobs in zip(answers, again, strict=True):
+        np.testing.assert_allclose(answer.logprobs, logprobs, atol=1e-5)
+
+
+def test_greedy_takes_the_likeliest_token():
+    """Against a loop that runs the whole sequence anew for every token and tries each candidate."""
+    request = requests()[0]
+    answer = generate(model(), [request], max_tokens=4)[0]
+    for length in range(len(answer.ids)):
+        candidates = [[*answer.ids[:length], token] for token in range(256)]
+        scores = [s[-1] for s in score(model(), [request] * 256, candidates, batch_size=256)]
+        assert int(np.argmax(scores)) == answer.ids[length]
+
+
+def test_stops_at_eos():
+    answers = generate(model(), requests(), max_tokens=40)
+    ended = [a for a in answers if EOS in a.ids]
+    for answer in ended:
+        assert answer.ids.index(EOS) == len(answer.ids) - 1
+    assert all(len(a.ids) == 40 for a in answers if EOS not in a.ids)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 6])
+def test_beams_never_score_below_greedy_and_sometimes_above(max_tokens):
+    greedy = [sum(a.logprobs) for a in generate(model(), requests(), max_tokens=max_tokens)]
+    beam = [sum(a.logprobs) for a in generate(model(), requests(), max_tokens=max_tokens, sampler=Sampler(beams=4))]
+    assert all(b >= g - 1e-6 for b, g in zip(beam, greedy, strict=True))
+    assert max_tokens == 1 or any(b > g + 1e-3 for b, g in zip(beam, greedy, strict=True))
+
+
+def test_a_full_beam_finds_the_likeliest_pair():
+    """With as many beams as tokens, two steps are an exhaustive search."""
+    request = requests()[4]
+    answer = generate(model(), [request], max_tokens=2, sampler=Sampler(beams=256))[0]
+    first = [s[0] for s in score(model(), [request] * 256, [[t] for t in range(256)], batch_size=256)]
+    best = -np.inf
+    for token in np.argsort(first)[::-1][:40]:
+        pairs = [[int(token)]] if token == EOS else [[int(token), other] for other in range(256)]
+        best = max(best, *(s.sum() for s in score(model(), [request] * len(pairs), pairs, batch_size=256)))
+    assert sum(answer.logprobs) == pytest.approx(best, abs=1e-4)
+
+
+def test_sampling_does_not_depend_on_the_batch():
+    sampler = Sampler(temperature=1.0, seed=5)
+    together = generate(model(), requests(), max_tokens=8, sampler=sampler)
+    alone = [generate(model(), [request], max_tokens=8, sampler=sampler)[0] for request in requests()[:6]]
+    assert [a.ids for a in together[:6]] == [a.ids for a in alone]
+    other = generate(model(), requests(), max_tokens=8, sampler=Sampler(temperature=1.0, seed=6))
+    assert [a.ids for a in together] != [a.ids for a in other]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "possible"),
+    [
+        (Sampler(temperature=1.0, top_k=2), {0, 1}),
+        (Sampler(temperature=1.0, top_p=0.6), {0, 1}),
+        (Sampler(temperature=1.0, top_p=0.4), {0}),
+        (Sampler(temperature=1.0), {0, 1, 2, 3}),
+        (Sampler(), {0}),
+    ],
+)
+def test_samplers_draw_from_the_right_tokens(sampler, possible):
+    import jax
+
+    logits = jnp.log(jnp.asarray([[0.5, 0.3, 0.15, 0.05]]))
+    keys = jax.random.split(jax.random.key(0), 4000)
+    drawn = np.asarray(choose(jnp.repeat(logits, 4000, 0), sampler, keys, jnp.int32(0)))
+    assert set(drawn.tolist()) == possible
+    if sampler == Sampler(temperature=1.0):
+        np.testing.assert_allclose(np.bincount(drawn) / 4000, [0.5, 0.3, 0.15, 0.05], atol=0.03)
+
+
+def automaton(fill=False):
+    """Pairs of one of 10..19 and one of 20..29, then eos: states 0 start, 1 inside, 2 after a pair, 3 end."""
+    token_class = np.zeros(256, np.int32)
+    token_class[10:20], token_class[20:30], token_class[EOS], token_class[PAD] = 1, 2, 3, 4
+    table = np.full((4, 5), -1, np.int32)
+    table[0, 1], table[1, 2], table[2, 1], table[2, 3], table[3, 4] = 1, 2, 1, 3, 3
+    return Automaton(token_class, table, 0, np.array([3, 2, 1, 0], np.int32), fill)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize(("fill", "max_tokens", "lengths"), [(False, 8, {3, 5, 7}), (True, 8, {7}), (True, 3, {3})])
+def test_grammar_is_followed_within_the_budget(beams, fill, max_tokens, lengths):
+    rule = automaton(fill)
+    constrained = [Request(r.prompt, r.image, rule, r.row) for r in requests()]
+    answers = generate(model(), constrained, max_tokens=max_tokens, sampler=Sampler(beams=beams))
+    assert all(rule.accepts(answer.ids) for answer in answers)
+    assert {len(answer.ids) for answer in answers} <= lengths
+    again = score(model(), constrained, [answer.ids for answer in answers])
+    for answer, logprobs in zip(answers, again, strict=True):
+        np.testing.assert_allclose(answer.logprobs, logprobs, atol=1e-5)
+
+
+def test_budget_below_the_shortest_answer_is_refused():
+    request = Request(requests()[0].prompt, requests()[0].image, automaton())
+    with pytest.raises(UsageError, match="shortest allowed answer has 3 tokens, got 2"):
+        generate(model(), [request], max_tokens=2)
+
+
+def test_device_rule_equals_the_reference_rule():
+    import jax.numpy as jnp
+
+    from mmtune.decoding.constraint import allowed, on_device
+
+    for fill in (False, True):
+        rule = automaton(fill)
+        device = on_device(rule, 256, EOS)
+        for state in range(4):
+            for remaining in range(1, 9):
+                ours = np.asarray(allowed(device, jnp.asarray([state]), jnp.int32(remaining)))[0]
+                np.testing.assert_array_equal(ours, rule.allowed(state, remaining))
+
+
+def test_a_picture_is_required():
+    with pytest.raises(UsageError, match="give it one"):
+        generate(model(), [Request([5, 6])], max_tokens=2)
+
+
+def test_no_requests_no_answers():
+    assert generate(model(), [], max_tokens=3) == []
+
+
+@pytest.mark.parametrize(("length", "size"), [(1, 16), (16, 16), (17, 32), (33, 64), (65, 128), (129, 192)])
+def test_buckets(length, size):
+    assert bucket(length) == size

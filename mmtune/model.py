@@ -94,6 +94,11 @@ class Model:
             self._merge.undo()
             self._merge = None
 
+    def bake(self) -> None:
+        """Makes the adapter a part of the base for good and takes it off."""
+        self.merge()
+        self.lora = self._merge = None
+
     def weights(self) -> Weights:
         """Returns the current weights as decoding and scoring take them."""
         adapter: Adapter = NO_ADAPTER

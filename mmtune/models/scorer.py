@@ -88,19 +88,3 @@ def token_log_likelihood(predicted: Array, labels: Array) -> Array:
     """Returns the log-probability of each label, (batch, n), from logits (batch, n, vocabulary)."""
     picked = jnp.take_along_axis(predicted, labels[..., None], axis=-1)[..., 0]
     return picked - jax.nn.logsumexp(predicted, axis=-1)
-
-
-def weighted_loss(predicted: Array, labels: Array, weights: Array, smoothing: float = 0.0) -> Array:
-    """Returns the mean over suffixes of the weighted mean over their tokens.
-
-    Args:
-        predicted: (batch, n, vocabulary) logits.
-        labels: (batch, n) int32.
-        weights: (batch, n), summing to 1 over each suffix.
-        smoothing: Share of the target probability that is spread evenly over the vocabulary.
-    """
-    loss = -token_log_likelihood(predicted, labels)
-    if smoothing > 0:
-        even = jax.nn.logsumexp(predicted, axis=-1) - jnp.mean(predicted, axis=-1)
-        loss = (1 - smoothing) * loss + smoothing * even
-    return jnp.sum(weights * loss) / jnp.maximum(jnp.sum(weights), 1e-9)

@@ -1,5 +1,6 @@
 """Text to token ids and back, for PaliGemma's and Gemma's SentencePiece vocabularies."""
 
+import codecs
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ class Tokenizer:
     def _model(self) -> Any:
         import sentencepiece
 
+        if not self.proto:
+            # An empty model is no error to SentencePiece until it is used.
+            raise ModelError("the tokenizer is no SentencePiece model: its file is empty")
         try:
             return sentencepiece.SentencePieceProcessor(model_proto=self.proto)
         except RuntimeError as error:
@@ -72,7 +76,8 @@ class Tokenizer:
     def texts(self, ids: Sequence[int]) -> list[str]:
         """Returns the text of each token, so that joined they are the decoded text.
 
-        A character spread over several byte tokens stands at the last of them; bytes that are no UTF-8 become U+FFFD.
+        A character spread over several byte tokens stands at the last of them; bytes that are no UTF-8, and ids past
+        the vocabulary (a padded embedding table has more rows), become U+FFFD.
         """
         pieces = [self._piece(i) for i in ids]
         texts = [piece if isinstance(piece, str) else "" for piece in pieces]
@@ -94,6 +99,8 @@ class Tokenizer:
         return "".join(self.texts(ids))
 
     def _piece(self, token: int) -> str | bytes:
+        if not 0 <= token < self.vocabulary_size:
+            return "\ufffd"
         if self._model.is_control(token):
             return ""
         piece = self._model.id_to_piece(token)
@@ -103,18 +110,8 @@ class Tokenizer:
 
 
 def _characters(run: list[bytes]) -> list[tuple[int, str]]:
-    """Returns (index of the last byte, character) for each character of a run of single bytes."""
-    found: list[tuple[int, str]] = []
-    pending = b""
-    for index, byte in enumerate(run):
-        pending += byte
-        try:
-            found.append((index, pending.decode()))
-            pending = b""
-        except UnicodeDecodeError as error:
-            if error.reason != "unexpected end of data":
-                found.append((index, pending.decode(errors="replace")))
-                pending = b""
-    if pending:
-        found.append((len(run) - 1, pending.decode(errors="replace")))
-    return found
+    """Returns (index, characters) wherever a byte of a run of single bytes completes characters."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    last = len(run) - 1
+    decoded = ((index, decoder.decode(byte, final=index == last)) for index, byte in enumerate(run))
+    return [(index, text) for index, text in decoded if text]

@@ -1,0 +1,242 @@
+"""Reading whatever a user points at: addresses, the table of readers, and the way from a reader to a `Dataset`."""
+
+import difflib
+import hashlib
+import importlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from mmtune.data.dataset import Dataset, FaultLog
+from mmtune.data.reader import Reader, Source
+from mmtune.errors import DataError, UsageError, unknown_name
+from mmtune.records import Record
+
+ROOT = "MMTUNE_DATA"
+"""The environment variable that may name a folder below which relative addresses are looked up as well."""
+
+_READERS = {
+    "coco": "mmtune.data.coco:Coco",
+    "voc": "mmtune.data.voc:Voc",
+    "yolo": "mmtune.data.yolo:Yolo",
+    "vqa": "mmtune.data.vqa:Vqa",
+    "jsonl": "mmtune.data.jsonl:Jsonl",
+    "csv": "mmtune.data.csv:Csv",
+    "folder": "mmtune.data.folder:Folder",
+    "hub": "mmtune.data.hub:Hub",
+    "shapes": "mmtune.data.shapes:Shapes",
+}
+"""Name -> "module:class", in the order in which they are asked whether a path is theirs."""
+
+_SHAPES, _HUB, _HUB_SCHEME = "shapes", "hub", "hf://"
+_WITHOUT_OPTIONS = ("coco", "voc", "yolo")
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Address:
+    """The parts of what a user writes for DATA.
+
+    Attributes:
+        target: A file or folder as written, or the rest of an address behind `hf://`, or "shapes".
+        split: The name after the colon, or None.
+        options: The key-value pairs after the question mark.
+        format: "hub" or "shapes" where the address says so, else None.
+    """
+
+    target: str
+    split: str | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    format: str | None = None
+
+
+def reader_names() -> tuple[str, ...]:
+    """Returns the names that `--format` takes, in the order in which readers are tried."""
+    return tuple(_READERS)
+
+
+def reader(name: str) -> Reader:
+    """Returns the reader of a format.
+
+    Raises:
+        UsageError: When there is no such format.
+    """
+    if name not in _READERS:
+        raise UsageError(unknown_name("format", name, _READERS))
+    module, _, attribute = _READERS[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)()
+
+
+def parse_address(text: str) -> Address:
+    """Splits `path[:split][?key=value&...]`, `hf://org/name[:split]` or `shapes[:split][?...]` into its parts.
+
+    A path that exists as written is a path, whatever colons and question marks it has. A folder of one's own that
+    is named shapes is written `./shapes`.
+
+    >>> parse_address("shapes:train?n=2000&seed=0")
+    Address(target='shapes', split='train', options={'n': '2000', 'seed': '0'}, format='shapes')
+
+    Raises:
+        UsageError: When the text is empty, or an option has no value.
+    """
+    if text.startswith(_HUB_SCHEME):
+        rest, split, options = _parts(text.removeprefix(_HUB_SCHEME))
+        return Address(rest, split, options, _HUB)
+    target, split, options = _parts(text)
+    if target == _SHAPES:
+        return Address(target, split, options, _SHAPES)
+    if _existing(text) is not None:
+        return Address(text)
+    return Address(target, split, options)
+
+
+def read(
+    data: str | Path,
+    *,
+    task: str | None = None,
+    format: str | None = None,  # noqa: A002 - the command line's name for it
+    need_pictures: bool = True,
+    need_masks: bool | None = None,
+) -> Dataset:
+    """Reads a data set in the form it has.
+
+    Args:
+        data: A file, a folder, `hf://org/name` or `shapes`, with an optional split after a colon and options after a
+            question mark. Relative paths are looked up as given, then below the folder in MMTUNE_DATA. Without a
+            split all records are read, each once.
+        task: Name of the task that the data is for.
+        format: Name of a reader; None: the first that recognises the content.
+        need_pictures: False when only the truth is wanted, so that absent pictures are no fault.
+        need_masks: Whether to build masks; None: only for the task segmentation.
+
+    Returns:
+        The records that can be used, the classes, and the faults of what was set aside.
+
+    Raises:
+        UsageError: When the format or an option is unknown.
+        DataError: When there is no such path or split, no reader knows the content, or no record can be used.
+    """
+    address = parse_address(str(data))
+    name = format or address.format
+    if name is not None:
+        reader(name)  # an unknown format is said before a missing path
+    path = Path(address.target) if address.format else _located(address.target)
+    chosen = reader(name) if name is not None else _claiming(path)
+    source = Source(
+        path=path,
+        split=address.split,
+        options=address.options,
+        task=task,
+        need_pictures=need_pictures,
+        need_masks=task == "segmentation" if need_masks is None else need_masks,
+    )
+    if source.options and chosen.name in _WITHOUT_OPTIONS:
+        raise UsageError(f"{data}: the format {chosen.name} takes no options after '?', found {source.options}")
+    if source.split is not None and chosen.name in _WITHOUT_OPTIONS and not chosen.splits(path):
+        raise DataError(f"{path}: this {chosen.name} data is not split, so that there is no '{source.split}'")
+    log = FaultLog()
+    content = chosen.read(source, log)
+    records = _unique(content.records, log)
+    found = Dataset(records, tuple(content.classes), tuple(log.faults), chosen.name, str(data))
+    if not records:
+        raise DataError(_nothing_usable(found, path))
+    return found
+
+
+def split_off(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """Returns a data set without, and with only, a fraction of its records, chosen by a hash of their ids.
+
+    The choice does not depend on the order of the records, nor on the machine. Faults stay with the first part.
+
+    Args:
+        dataset: At least two records.
+        fraction: Share of the second part, between 0 and 1; either part gets at least one record.
+        seed: Another seed, another choice.
+
+    Raises:
+        UsageError: When the fraction is not between 0 and 1.
+        DataError: When there are fewer than two records.
+    """
+    if not 0 < fraction < 1:
+        raise UsageError(f"expected a fraction between 0 and 1 to split off, received {fraction}")
+    if len(dataset) < 2:
+        raise DataError(f"{dataset.name}: expected at least 2 records to split, found {len(dataset)}")
+    ranked = sorted(dataset.records, key=lambda record: _hash(record.id, seed))
+    count = min(max(round(len(ranked) * fraction), 1), len(ranked) - 1)
+    taken = {record.id for record in ranked[:count]}
+    rest = tuple(record for record in dataset.records if record.id not in taken)
+    part = tuple(record for record in dataset.records if record.id in taken)
+    return replace(dataset, records=rest), replace(dataset, records=part, faults=())
+
+
+def _hash(record_id: str, seed: int) -> bytes:
+    return hashlib.blake2b(f"{seed}/{record_id}".encode(errors="surrogatepass"), digest_size=16).digest()
+
+
+def _parts(text: str) -> tuple[str, str | None, dict[str, str]]:
+    rest, question, query = text.partition("?")
+    target, colon, split = rest.rpartition(":")
+    if not colon or "/" in split:
+        target, split = rest, ""
+    if not target:
+        raise UsageError(f"expected a file, a folder, hf://org/name or shapes, received '{text}'")
+    try:
+        options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True)) if question else {}
+    except ValueError as error:
+        raise UsageError(f"expected options such as ?n=2000&seed=0, received '?{query}' in '{text}'") from error
+    return target, split or None, options
+
+
+def _existing(target: str) -> Path | None:
+    """Returns the path as given, or below the folder in MMTUNE_DATA, if it exists."""
+    root = os.environ.get(ROOT)
+    path = Path(target).expanduser()
+    places = [path] if path.is_absolute() or not root else [path, Path(root) / path]
+    return next((place for place in places if place.exists()), None)
+
+
+def _located(target: str) -> Path:
+    found = _existing(target)
+    if found is not None:
+        return found
+    root = os.environ.get(ROOT)
+    path = Path(target).expanduser()
+    parents = [path.parent] + ([Path(root) / path.parent] if root else [])
+    names = [name for parent in parents if parent.is_dir() for name in os.listdir(parent)]
+    close = difflib.get_close_matches(path.name, names, n=1)
+    guess = f"; did you mean '{close[0]}'?" if close else ""
+    where = f"here or below {root}" if root else f"(the variable {ROOT} may name a folder to look below as well)"
+    raise DataError(f"{target}: there is no such file or folder {where}{guess}")
+
+
+def _claiming(path: Path) -> Reader:
+    readers = [reader(name) for name in _READERS]
+    for candidate in readers:
+        if candidate.claims(path):
+            return candidate
+    expected = "\n".join(f"  {candidate.name}: {candidate.expects}" for candidate in readers)
+    raise DataError(
+        f"{path}: expected a data set of a known format, but none was recognised; point at its file or folder, or "
+        f"name its format. Known formats:\n{expected}"
+    )
+
+
+def _unique(records: Sequence[Record], log: FaultLog) -> tuple[Record, ...]:
+    """Returns the records whose id did not occur before; the others are logged."""
+    kept: dict[str, Record] = {}
+    for record in records:
+        first = kept.setdefault(record.id, record)
+        if first is not record:
+            problem = f"the id was used in {first.source or 'this data set'} already; this record was left out"
+            log.add(record.source, record.id, "duplicate record", problem)
+    return tuple(kept.values())
+
+
+def _nothing_usable(dataset: Dataset, path: Path) -> str:
+    if not dataset.faults:
+        return f"{path}: expected at least one record, but this {dataset.format} data is empty"
+    counts = ", ".join(f"{count} x {kind}" for kind, count in dataset.fault_counts.items())
+    first = "\n".join(f"  {fault.file}: {fault.problem}" for fault in dataset.faults[:_SHOWN])
+    return f"{path}: no record of this {dataset.format} data can be used ({counts}). The first faults:\n{first}"

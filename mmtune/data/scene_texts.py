@@ -1,0 +1,175 @@
+"""What can be said about a generated scene: captions, and questions with their answers."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmtune.data.scenes import FEW, Scene, Shape
+from mmtune.data.shape_kinds import COLOURS, KINDS, plural
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
+# Two things stand clearly apart, or on one side, when at least this share of the picture lies between.
+_APART = 0.1
+_MOST_COUNTED = 10
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a scene and its one right answer; `kind` is a key of `QUESTIONS`."""
+
+    kind: str
+    text: str
+    answer: str
+
+
+def written(scene: Scene) -> str:
+    """Returns the words on the picture, from top to bottom, joined by spaces."""
+    return " ".join(word.text for word in scene.words)
+
+
+def captions(scene: Scene) -> tuple[str, ...]:
+    """Returns five ways to describe a scene, the plainest first.
+
+    Up to six shapes are named with their colours, from left to right; of more only the kinds, the most frequent first.
+    """
+    parts = _few(scene) if len(scene.shapes) <= FEW else _many(scene)
+    phrases = [phrase for _, phrase in parts]
+    things, turned = _join(phrases), _join(phrases[::-1])
+    be = "is" if parts[0][0] == 1 else "are"
+    texture, level = scene.background.texture, scene.background.level
+    ground = f"a {texture} background" if level == "medium" else f"a {texture} {level} background"
+    words = _join([word.text for word in scene.words])
+    reading = {0: "", 1: f" with the word {words}", 2: f" with the words {words}"}[len(scene.words)]
+    return (
+        f"{things}{reading}",
+        f"a picture of {things}{reading}",
+        f"there {be} {things}{reading}",
+        f"{things} on {ground}{reading}",
+        f"{turned}{reading}" if len(phrases) > 1 else f"one picture with {things}{reading}",
+    )
+
+
+def ask(scene: Scene, rng: np.random.Generator, kind: str | None = None) -> Question | None:
+    """Returns a question, its kind and its answer drawn so that answers come out balanced.
+
+    Args:
+        scene: What is asked about.
+        rng: Source of the choice.
+        kind: A key of `QUESTIONS`; None: any that the scene allows.
+
+    Returns:
+        The question; None when the scene allows no question of that kind.
+    """
+    for name in (kind,) if kind else tuple(rng.permutation(list(QUESTIONS))):
+        candidates = QUESTIONS[name](scene)
+        if candidates:
+            # First the answer, then the question: else "how many" is mostly one and "is there" mostly no.
+            answers = sorted({answer for _, answer in candidates})
+            answer = answers[rng.integers(len(answers))]
+            texts = [text for text, its_answer in candidates if its_answer == answer]
+            return Question(str(name), texts[rng.integers(len(texts))], answer)
+    return None
+
+
+def _few(scene: Scene) -> list[tuple[int, str]]:
+    """Returns (count, phrase) of each colour and kind, by its leftmost shape."""
+    ordered = sorted(scene.shapes, key=lambda shape: shape.centre)
+    return [(count, _counted(count, name)) for name, count in Counter(shape.name for shape in ordered).items()]
+
+
+def _many(scene: Scene) -> list[tuple[int, str]]:
+    order = list(KINDS)
+    counts = Counter(shape.kind for shape in scene.shapes)
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], order.index(item[0])))
+    return [(count, _counted(count, kind)) for kind, count in ranked]
+
+
+def _counted(count: int, name: str) -> str:
+    if count == 1:
+        return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    return f"{_NUMBERS[count] if count < len(_NUMBERS) else 'many'} {plural(name)}"
+
+
+def _join(phrases: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(phrases[:-1]), *phrases[-1:])))
+
+
+Candidates = list[tuple[str, str]]
+
+
+def _count(scene: Scene) -> Candidates:
+    kinds = Counter(shape.kind for shape in scene.shapes)
+    colours = Counter(shape.colour for shape in scene.shapes)
+    found = [("how many shapes are there?", len(scene.shapes))]
+    found += [(f"how many {plural(kind)} are there?", kinds[kind]) for kind in KINDS]
+    found += [(f"how many {colour} shapes are there?", colours[colour]) for colour in COLOURS]
+    return [(text, str(count)) for text, count in found if count <= _MOST_COUNTED]
+
+
+def _colour(scene: Scene) -> Candidates:
+    return [
+        (text.format(shape.kind), shape.colour)
+        for shape in _sole(scene.shapes, lambda s: s.kind)
+        for text in ("what colour is the {}?", "what is the colour of the {}?")
+    ]
+
+
+def _shape(scene: Scene) -> Candidates:
+    return [
+        (text.format(shape.colour), shape.kind)
+        for shape in _sole(scene.shapes, lambda s: s.colour)
+        for text in ("what shape is {}?", "what is the {} shape?")
+    ]
+
+
+def _presence(scene: Scene) -> Candidates:
+    """Asks for what is there, and for what shares its colour or its kind with something that is there."""
+    names = {shape.name for shape in scene.shapes}
+    kinds = {shape.kind for shape in scene.shapes}
+    colours = {shape.colour for shape in scene.shapes}
+    asked = [f"{colour} {kind}" for colour in COLOURS for kind in KINDS if colour in colours or kind in kinds]
+    pairs = [(name, name in names) for name in asked]
+    return [(f"is there {_counted(1, name)}?", "yes" if there else "no") for name, there in pairs]
+
+
+def _side(scene: Scene) -> Candidates:
+    """Asks left or right: of another shape, or of the middle of the picture."""
+    found = _relations(scene, 0, "left or right of", ("left", "right"))
+    half, gap = scene.size / 2, _APART * scene.size
+    for shape in _sole(scene.shapes, lambda s: s.kind):
+        away = shape.centre[0] - half
+        if abs(away) > gap:
+            found.append((f"is the {shape.kind} on the left or on the right?", "left" if away < 0 else "right"))
+    return found
+
+
+def _height(scene: Scene) -> Candidates:
+    return _relations(scene, 1, "above or below", ("above", "below"))
+
+
+def _relations(scene: Scene, axis: int, choice: str, answers: tuple[str, str]) -> Candidates:
+    """Compares the centres of shapes that are the only ones of their kind along an axis (0: across, 1: down)."""
+    found = []
+    for a, b in itertools.permutations(_sole(scene.shapes, lambda s: s.kind), 2):
+        away = a.centre[axis] - b.centre[axis]
+        if abs(away) > _APART * scene.size:
+            found.append((f"is the {a.kind} {choice} the {b.kind}?", answers[away > 0]))
+    return found
+
+
+def _sole(shapes: Sequence[Shape], key: Callable[[Shape], str]) -> list[Shape]:
+    counts = Counter(key(shape) for shape in shapes)
+    return [shape for shape in shapes if counts[key(shape)] == 1]
+
+
+QUESTIONS: dict[str, Callable[[Scene], Candidates]] = {
+    "count": _count,
+    "colour": _colour,
+    "shape": _shape,
+    "presence": _presence,
+    "side": _side,
+    "height": _height,
+}

@@ -1,0 +1,179 @@
+"""`shapes`: generated pictures of coloured shapes with words, for every task and without a download."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmtune.data.dataset import FaultLog
+from mmtune.data.reader import Content, Reader, Source
+from mmtune.data.scene_drawing import draw_scene
+from mmtune.data.scene_texts import ask, captions, written
+from mmtune.data.scenes import MAX_OBJECTS, Scene, Shape, make_scene, scene_rng, word_count
+from mmtune.data.shape_kinds import COLOURS, KINDS
+from mmtune.errors import UsageError, unknown_name
+from mmtune.records import Box, Mask, Record
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SPLITS = ("train", "val", "test")
+# VQA v2's custom: ten people answered each question.
+ANSWERS = 10
+
+_CLASSES: dict[str, tuple[str, ...]] = {
+    "shape": tuple(KINDS),
+    "colour": tuple(COLOURS),
+    "both": tuple(f"{colour} {kind}" for colour in COLOURS for kind in KINDS),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapesOptions:
+    """What stands after the question mark of `shapes?...`.
+
+    Attributes:
+        n: Number of pictures.
+        seed: Another seed gives other pictures.
+        size: Side of the square pictures in pixels, 64..2048. 224 is the input of the smallest published PaliGemma.
+        max_objects: Most shapes in a picture, 1..25.
+        labels: What boxes and masks are called by: shape ("circle"), colour ("red") or both ("red circle").
+    """
+
+    n: int = 1000
+    seed: int = 0
+    size: int = 224
+    max_objects: int = MAX_OBJECTS
+    labels: str = "shape"
+
+
+_RANGES = {"n": (1, 10_000_000), "seed": (0, 2**31 - 1), "size": (64, 2048), "max_objects": (1, MAX_OBJECTS)}
+
+
+def parse_options(options: dict[str, str]) -> ShapesOptions:
+    """Returns the options of an address, checked.
+
+    Raises:
+        UsageError: For an unknown name, or a value that is no whole number or lies out of range.
+    """
+    known = [f.name for f in fields(ShapesOptions)]
+    values: dict[str, int | str] = {}
+    for name, text in options.items():
+        if name not in known:
+            raise UsageError(unknown_name("option of shapes", name, known))
+        if name == "labels":
+            if text not in _CLASSES:
+                raise UsageError(unknown_name("value of labels", text, _CLASSES))
+            values[name] = text
+            continue
+        low, high = _RANGES[name]
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or not low <= number <= high:
+            raise UsageError(f"option {name} of shapes: expected a whole number from {low} to {high}, got '{text}'")
+        values[name] = number
+    return ShapesOptions(**values)  # pyright: ignore[reportArgumentType]
+
+
+@dataclass(frozen=True, slots=True)
+class ScenePicture:
+    """A picture that is drawn when it is opened; the arguments are those of `make_scene`."""
+
+    seed: int
+    index: int
+    size: int
+    max_objects: int
+
+    @property
+    def name(self) -> str:
+        """Names the scene, not a file."""
+        return f"shapes scene {self.seed}/{self.index}"
+
+    def open(self) -> "Image.Image":
+        """Returns the picture, RGB."""
+        return draw_scene(make_scene(self.seed, self.index, self.size, self.max_objects))
+
+
+class Shapes(Reader):
+    """Generated scenes, chosen by the address `shapes`, `shapes:test?n=200&seed=1` and the like."""
+
+    name = "shapes"
+    expects = "the word shapes, then :train, :val or :test, then options such as ?n=2000&seed=0&labels=colour"
+
+    def claims(self, path: Path) -> bool:
+        """Never: scenes are no files."""
+        del path
+        return False
+
+    def splits(self, path: Path) -> tuple[str, ...]:
+        """Returns train, val and test: disjoint streams of scenes, each as long as is asked for."""
+        del path
+        return SPLITS
+
+    def read(self, source: Source, log: FaultLog) -> Content:
+        """Lays out the scenes; nothing is drawn yet. For the task ocr, scenes without words are passed over.
+
+        Raises:
+            UsageError: For an unknown split or option.
+        """
+        del log
+        options = parse_options(source.options)
+        split = source.split or SPLITS[0]
+        if split not in SPLITS:
+            raise UsageError(unknown_name("split of shapes", split, SPLITS))
+        stream = options.seed * len(SPLITS) + SPLITS.index(split)
+        records = []
+        index = 0
+        while len(records) < options.n:
+            if source.task != "ocr" or word_count(stream, index):
+                scene = make_scene(stream, index, options.size, options.max_objects)
+                records.append(_record(scene, split, options, source))
+            index += 1
+        return Content(tuple(records), _CLASSES[options.labels])
+
+
+def _record(scene: Scene, split: str, options: ShapesOptions, source: Source) -> Record:
+    name = f"{split}-{options.seed}-{scene.index:06d}"
+    prefix, texts = _texts(scene, source.task)
+    return Record(
+        id=name,
+        picture=ScenePicture(scene.seed, scene.index, scene.size, options.max_objects),
+        size=(scene.size, scene.size),
+        prefix=prefix,
+        texts=texts,
+        boxes=tuple(_box(shape, options.labels) for shape in scene.shapes),
+        masks=tuple(_mask(shape, options.labels) for shape in scene.shapes) if source.need_masks else (),
+        image_id=scene.index,
+        source=f"shapes:{split}?seed={options.seed}",
+    )
+
+
+def _texts(scene: Scene, task: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """Returns the prompt and the texts that a task wants, both empty where it wants none."""
+    if task == "captioning":
+        return None, captions(scene)
+    if task == "ocr":
+        return None, (written(scene),)
+    if task == "vqa" and (question := ask(scene, scene_rng(scene.seed, scene.index, 2))):
+        return question.text, (question.answer,) * ANSWERS
+    return None, ()
+
+
+def _label(shape: Shape, labels: str) -> str:
+    return {"shape": shape.kind, "colour": shape.colour, "both": shape.name}[labels]
+
+
+def _box(shape: Shape, labels: str) -> Box:
+    x0, y0, x1, y1 = (float(v) for v in shape.box)
+    return Box(_label(shape, labels), x0, y0, x1, y1, area=float(shape.mask.sum()))
+
+
+def _mask(shape: Shape, labels: str) -> Mask:
+    from pycocotools import mask as coco
+
+    encoded = coco.encode(np.asfortranarray(shape.mask.astype(np.uint8)))
+    height, width = shape.mask.shape
+    return Mask(_label(shape, labels), (height, width), encoded["counts"])

@@ -1,0 +1,85 @@
+"""PaliGemma's text in data sets of prefixes and suffixes: the classes that it names, the boxes that it holds."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mmtune.codecs.boxes import SEPARATOR, decode_boxes, from_bins
+from mmtune.data.dataset import FaultLog
+from mmtune.data.images import size_of
+from mmtune.data.json_lines import short
+from mmtune.data.objects import Where, usable_box
+from mmtune.errors import DataError
+from mmtune.records import Box, Record
+
+_ASKED = re.compile(r"(?:detect|segment)\s+(\S.*)", re.DOTALL)
+_ALL = "all classes"  # the prefix of the published recipe names no class
+
+
+def asked_classes(prefix: str | None) -> tuple[str, ...]:
+    """Returns the classes that a prefix such as "detect cat ; dog" or "segment cat" names.
+
+    >>> asked_classes("detect cat ; dog")
+    ('cat', 'dog')
+    """
+    asked = _ASKED.fullmatch(prefix.strip()) if prefix else None
+    names = (name.strip() for name in asked[1].split(SEPARATOR)) if asked else ()
+    return tuple(name for name in names if name and name != _ALL)
+
+
+def holds_boxes(task: str | None, texts: Sequence[str]) -> bool:
+    """Whether the texts of a record are to be parsed into boxes: in detection, and where no task says otherwise."""
+    return task == "detection" or (task is None and bool(texts) and texts[0].startswith("<loc"))
+
+
+def known_size(record: Record, stated: tuple[int, int] | None, log: FaultLog) -> tuple[int, int] | None:
+    """Returns (width, height) in pixels of the record's picture, or None, and then the reason is logged.
+
+    Args:
+        record: Of which `picture`, `id` and `source` are used.
+        stated: What the annotations say, for records without a picture.
+        log: Takes the faults "unknown size" and "broken picture".
+    """
+    if record.picture is None:
+        if stated is None:
+            problem = "expected a picture, or its width and height, to place the boxes; the record is left out"
+            log.add(record.source, record.id, "unknown size", problem)
+        return stated
+    try:
+        return size_of(record.picture)
+    except DataError as error:
+        log.add(record.source, record.id, "broken picture", f"{error}; the record is left out")
+        return None
+
+
+def with_suffix_boxes(record: Record, stated: tuple[int, int] | None, log: FaultLog) -> Record | None:
+    """Returns the record with the boxes that its texts hold and the size of its picture.
+
+    Args:
+        record: Whose texts are such as "<loc0100><loc0200><loc0300><loc0400> cat ; ...".
+        stated: (width, height) in pixels, for records without a picture.
+        log: Takes the fault "unparsable suffix" and those of sizes and boxes.
+
+    Returns:
+        None when the size is unknown, or when nothing of a text can be read.
+    """
+    size = known_size(record, stated, log)
+    if size is None:
+        return None
+    text = SEPARATOR.join(text for text in record.texts if text)
+    decoded = decode_boxes(text)
+    if decoded.invalid:
+        left = "these are" if decoded.boxes else "the record is"
+        problem = (
+            f"expected '<locNNNN><locNNNN><locNNNN><locNNNN> label ; ...' as suffix, received {short(text)}, of which "
+            f"{decoded.invalid} parts cannot be read; {left} left out"
+        )
+        log.add(record.source, record.id, "unparsable suffix", problem)
+        if not decoded.boxes:
+            return None
+    boxes: list[Box] = []
+    for index, item in enumerate(decoded.boxes, 1):
+        where = Where(record.source, record.id, f"object {index}")
+        box = usable_box(item.label, from_bins(item.bins, size), size, where, log)
+        boxes += [] if box is None else [box]
+    return replace(record, size=size, boxes=tuple(boxes))

@@ -1,0 +1,160 @@
+"""Asking a model about every record of a data set, and scoring the answers."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmtune.data.dataset import FaultLog
+from mmtune.data.pixels import to_square
+from mmtune.decoding.sampling import GREEDY, Sampler
+from mmtune.errors import DataError
+from mmtune.files import atomic
+from mmtune.model import Model
+from mmtune.records import Fault, Prediction, Query, Record
+from mmtune.task import Task
+
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores and what they were computed from.
+
+    Attributes:
+        task: Name of the task.
+        metrics: By their contract names.
+        records: What was asked about.
+        predictions: One a record.
+        faults: Records that could not be asked about.
+    """
+
+    task: str
+    metrics: dict[str, Any]
+    records: tuple[Record, ...]
+    predictions: tuple[Prediction, ...]
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def invalid(self) -> int:
+        """How many answers had a part that could not be parsed."""
+        return sum(prediction.invalid > 0 for prediction in self.predictions)
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns {"task", "n", "metrics", "invalid"}."""
+        return {"task": self.task, "n": len(self.records), "metrics": self.metrics, "invalid": self.invalid}
+
+
+def evaluate_records(
+    model: Model,
+    task: Task,
+    records: Sequence[Record],
+    *,
+    sampler: Sampler = GREEDY,
+    max_tokens: int | None = None,
+    batch_size: int = 16,
+    on_done: Callable[[int], None] = lambda count: None,
+) -> Evaluation:
+    """Predicts and scores.
+
+    Args:
+        model: The model.
+        task: The adapter.
+        records: The truth.
+        sampler: How tokens are chosen.
+        max_tokens: Most tokens of an answer; None: what the truth needs.
+        batch_size: Most prompts decoded at once.
+        on_done: Called with the number of records done so far.
+
+    Returns:
+        Metrics over the records whose pictures could be opened, and faults for the others.
+    """
+    log = FaultLog()
+    metric = task.metric()
+    used: list[Record] = []
+    predictions: list[Prediction] = []
+    budget = max_tokens or task.max_tokens(records, model.tokenizer)
+    grammars: dict[tuple[str, ...], Any] = {}
+    for start in range(0, len(records), CHUNK):
+        chunk = records[start : start + CHUNK]
+        ready = [pair for pair in _with_pixels(model, task, chunk, log) if pair is not None]
+        for record, prediction in _answer(model, task, ready, budget, sampler, batch_size, grammars):
+            metric.update(record, prediction)
+            used.append(record)
+            predictions.append(prediction)
+        on_done(start + len(chunk))
+    return Evaluation(task.name, metric.compute(), tuple(used), tuple(predictions), tuple(log.faults))
+
+
+def prediction_json(task: Task, record: Record, prediction: Prediction) -> dict[str, Any]:
+    """Returns one item of `mmtune predict --json` and one line of `predictions.jsonl`."""
+    item: dict[str, Any] = {"image": record.picture.name if record.picture else None, "record": record.id}
+    item |= {"task": task.name, "prompt": prediction.prompt, "text": prediction.text, "invalid": prediction.invalid}
+    item |= task.as_json(prediction)
+    item["tokens"] = [{"text": text, "logprob": round(float(logprob), 6)} for text, logprob in prediction.tokens]
+    return item
+
+
+def write_predictions(task: Task, evaluation: Evaluation, file: Path) -> None:
+    """Writes one JSON line a record."""
+    with atomic(file) as temporary, temporary.open("w") as out:
+        for record, prediction in zip(evaluation.records, evaluation.predictions, strict=True):
+            out.write(json.dumps(prediction_json(task, record, prediction), ensure_ascii=False) + "\n")
+
+
+Ready = tuple[Record, np.ndarray | None]
+
+
+def _with_pixels(model: Model, task: Task, records: Sequence[Record], log: FaultLog) -> Iterable[Ready | None]:
+    """Opens the pictures of a chunk in threads; records whose picture fails are logged and None."""
+
+    def prepare(record: Record) -> Ready | DataError:
+        if not task.needs_picture or model.image_size is None:
+            return record, None
+        if record.picture is None:
+            return DataError(f"record {record.id} has no picture")
+        try:
+            image = record.picture.open()
+        except DataError as error:
+            return error
+        return replace(record, size=record.size or image.size), to_square(image, model.image_size)
+
+    with ThreadPoolExecutor(2) as pool:
+        for record, ready in zip(records, pool.map(prepare, records), strict=True):
+            if isinstance(ready, DataError):
+                log.add(record.source, record.id, "unreadable picture", str(ready))
+                yield None
+            else:
+                yield ready
+
+
+def _answer(
+    model: Model,
+    task: Task,
+    ready: Sequence[Ready],
+    budget: int,
+    sampler: Sampler,
+    batch_size: int,
+    grammars: dict[tuple[str, ...], Any],
+) -> Iterable[tuple[Record, Prediction]]:
+    asked: list[tuple[int, Query]] = [(i, query) for i, (record, _) in enumerate(ready) for query in task.queries(record)]
+    for _, query in asked:
+        if query.labels not in grammars:
+            grammars[query.labels] = task.grammar(query, model.tokenizer)
+    outputs = model.generate(
+        [ready[i][1] for i, _ in asked],
+        [query.prompt for _, query in asked],
+        budget,
+        sampler=sampler,
+        grammars=[grammars[query.labels] for _, query in asked],
+        batch_size=batch_size,
+    )
+    answers: list[list] = [[] for _ in ready]
+    for (i, query), output in zip(asked, outputs, strict=True):
+        answers[i].append((query, output))
+    for (record, _), given in zip(ready, answers, strict=True):
+        yield record, task.parse(record, given)

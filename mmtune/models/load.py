@@ -1,0 +1,135 @@
+"""From a name to a model: `tiny`, a run folder, a KerasHub preset by name, address or folder."""
+
+from pathlib import Path
+from typing import Any
+
+from mmtune.errors import ModelError, unknown_name
+from mmtune.model import Model, Setup
+from mmtune.models.peft_files import load_adapter
+from mmtune.models.spec import read_spec
+from mmtune.models.tiny import build_tiny, tiny_tokenizer, tiny_weights_path
+from mmtune.models.tokenizer import Tokenizer
+
+RECIPE = "recipe.toml"
+_PRESET_CONFIG = "config.json"
+_SCHEMES = ("kaggle://", "hf://", "modelscope://", "gs://")
+_VOCABULARY = "assets/tokenizer/vocabulary.spm"
+
+
+def load(name: str | Path, *, precision: str = "float32", seed: int = 0) -> Model:
+    """Returns a model.
+
+    Args:
+        name: "tiny", a KerasHub preset name or address, or a folder: a run of ours or a Keras preset.
+        precision: Dtype of activations and products, "float32" or "bfloat16".
+        seed: Seed of weights that are not loaded (`tiny`, as long as it ships untrained).
+
+    Raises:
+        ModelError: When nothing of that name can be loaded; the message says what was tried.
+    """
+    text = str(name)
+    if text == "tiny":
+        return Model(_tiny(seed), tiny_tokenizer(), name="tiny", precision=precision)
+    folder = Path(text)
+    if (folder / RECIPE).is_file():
+        return _load_run(folder, precision)
+    if (folder / _PRESET_CONFIG).is_file() or text.startswith(_SCHEMES) or text in preset_names():
+        return _load_preset(text, precision)
+    if folder.exists():
+        raise ModelError(
+            f"{text}: expected a run folder (with {RECIPE}) or a Keras preset (with {_PRESET_CONFIG}), found neither"
+        )
+    raise ModelError(unknown_name("model", text, ["tiny", *preset_names()]))
+
+
+def preset_names() -> list[str]:
+    """Returns the names of KerasHub's presets of the supported families, sorted."""
+    return sorted(_presets())
+
+
+def preset_metadata() -> dict[str, dict[str, Any]]:
+    """Returns KerasHub's description of each preset by name."""
+    return _presets()
+
+
+def _presets() -> dict[str, dict[str, Any]]:
+    import keras_hub
+
+    classes = ("PaliGemmaBackbone", "GemmaBackbone", "Llama3Backbone")
+    return {
+        name: preset.get("metadata", {})
+        for cls in classes
+        for name, preset in getattr(keras_hub.models, cls).presets.items()
+    }
+
+
+def _tiny(seed: int) -> Any:
+    backbone = build_tiny(seed)
+    if (path := tiny_weights_path()) is not None:
+        assign_weights(backbone.weights, path)
+    return backbone
+
+
+def _load_run(folder: Path, precision: str) -> Model:
+    from mmtune.recipe import read_recipe
+
+    recipe = read_recipe(folder / RECIPE, {}, [])
+    model = load(recipe.model, precision=precision)
+    if model.lora is not None:
+        model.bake()
+    if recipe.full:
+        # A recipe tunes part of the weights; those that it kept frozen are the base's.
+        assign_weights(model.backbone.weights, folder / "weights.safetensors")
+    else:
+        load_adapter(model.add_lora(recipe.lora, recipe.seed), folder / "adapter.safetensors")
+    model.name = str(folder)
+    model.setup = Setup(recipe.task, recipe.classes, dict(recipe.options))
+    return model
+
+
+def _load_preset(name: str, precision: str) -> Model:
+    import keras_hub
+
+    try:
+        backbone = keras_hub.models.Backbone.from_preset(name)
+        read_spec(backbone)
+        proto = _vocabulary(name)
+    except ModelError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"{name}: the preset cannot be loaded: {reason}") from error
+    return Model(backbone, Tokenizer(proto), name=name, precision=precision)
+
+
+def _vocabulary(name: str) -> bytes:
+    local = Path(name) / _VOCABULARY
+    if local.is_file():
+        return local.read_bytes()
+    from keras_hub.src.utils.preset_utils import get_file
+
+    return Path(get_file(name, _VOCABULARY)).read_bytes()
+
+
+def assign_weights(variables: list[Any], file: Path) -> None:
+    """Fills the variables that a safetensors file names by path; others keep their values.
+
+    Raises:
+        ModelError: When the file is missing, broken, or names a variable that is not there or of another shape.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not file.is_file():
+        raise ModelError(f"{file}: no such weights file; the run may not have ended (resume it with --resume)")
+    by_path = {variable.path: variable for variable in variables}
+    try:
+        with safe_open(file, "numpy") as tensors:
+            for key in tensors.keys():  # noqa: SIM118 - safetensors' handle is no mapping
+                if key not in by_path:
+                    raise ModelError(f"{file}: the weight {key} belongs to no variable of this model")
+                value = tensors.get_tensor(key)
+                if value.shape != tuple(by_path[key].shape):
+                    raise ModelError(f"{file}: {key} has shape {value.shape}, expected {tuple(by_path[key].shape)}")
+                by_path[key].assign(value)
+    except SafetensorError as error:
+        raise ModelError(f"{file}: no readable safetensors file: {error}") from error

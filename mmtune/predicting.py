@@ -1,0 +1,130 @@
+"""Answers about single pictures or prompts, as a task gives them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmtune.data.images import FilePicture
+from mmtune.data.pixels import to_image
+from mmtune.decoding.sampling import GREEDY, Sampler
+from mmtune.errors import UsageError
+from mmtune.evaluation import evaluate_records, prediction_json
+from mmtune.model import Model
+from mmtune.records import Box, Picture, Prediction, Record
+from mmtune.registry import task_class
+from mmtune.settings import build
+from mmtune.task import Task
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class Held:
+    """A picture that is already in memory."""
+
+    image: "Image.Image"
+    name: str = "image"
+
+    def open(self) -> "Image.Image":
+        """Returns the picture."""
+        return self.image
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A task's answer about one picture or prompt.
+
+    Attributes:
+        prediction: Text, boxes, masks, tokens with log-probabilities.
+    """
+
+    prediction: Prediction
+    record: Record
+    task: Task
+
+    @property
+    def text(self) -> str:
+        """What the model wrote."""
+        return self.prediction.text
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """Boxes in pixels of the picture."""
+        return self.prediction.boxes
+
+    def draw(self) -> "Image.Image":
+        """Returns the picture with the answer drawn on it.
+
+        Raises:
+            UsageError: When there is no picture.
+        """
+        if self.record.picture is None:
+            raise UsageError("there is no picture to draw on")
+        return self.task.draw(self.record.picture.open(), self.prediction)
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the item that `mmtune predict --json` writes."""
+        item = prediction_json(self.task, self.record, self.prediction)
+        del item["record"]
+        return item
+
+
+def task_for(model: Model, name: str, classes: Sequence[str] = ()) -> Task:
+    """Returns a task's adapter, with the classes and options that the model was taught where it was."""
+    cls = task_class(name)
+    if model.setup is not None and model.setup.task == name:
+        options = build(cls.Options, model.setup.options, "options.")
+        return cls(classes or model.setup.classes, options)
+    return cls(classes)
+
+
+def predict(
+    model: Model,
+    images: Sequence[Any],
+    *,
+    task: str,
+    prompt: str | None = None,
+    max_tokens: int | None = None,
+    sampler: Sampler = GREEDY,
+    batch_size: int = 16,
+) -> list[Answer]:
+    """Answers about each image.
+
+    Args:
+        model: The model.
+        images: File names, PIL images, arrays or `Picture`s; a single None for text tasks.
+        task: Name of the task.
+        prompt: The prefix; None: what the model was taught to be asked.
+        max_tokens: Most tokens of an answer; None: the task's choice.
+        sampler: How tokens are chosen.
+        batch_size: Most prompts decoded at once.
+
+    Raises:
+        DataError: When a picture cannot be opened.
+        UsageError: When the task needs a prompt or a picture and has none.
+    """
+    adapter = task_for(model, task)
+    if adapter.needs_classes and not adapter.classes and prompt is None:
+        raise UsageError(
+            f"this model was not fine-tuned for {task}, so it must be told what to look for: "
+            "give a prompt such as 'detect cat ; dog'"
+        )
+    if adapter.needs_picture and any(image is None for image in images):
+        raise UsageError(f"the task {task} needs a picture")
+    records = []
+    for number, image in enumerate(images):
+        picture = None if image is None else _picture(image)
+        size = picture.open().size if picture is not None else None
+        records.append(Record(id=str(number), picture=picture, size=size, prefix=prompt))
+    found = evaluate_records(
+        model, adapter, records, sampler=sampler, max_tokens=max_tokens, batch_size=batch_size
+    )
+    return [Answer(p, record, adapter) for record, p in zip(found.records, found.predictions, strict=True)]
+
+
+def _picture(image: Any) -> Picture:
+    if isinstance(image, str | Path):
+        return FilePicture(Path(image))
+    return image if isinstance(image, Picture) else Held(to_image(image))

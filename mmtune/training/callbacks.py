@@ -1,0 +1,164 @@
+"""What happens between steps: the log, evaluations, checkpoints, early stopping, a check for lost numbers."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from mmtune.errors import DataError
+from mmtune.training.checkpoints import Checkpoints, Progress
+from mmtune.training.log import Logs
+from mmtune.training.plan import Batch
+
+Metrics = dict[str, Any]
+
+
+class Watch(keras.callbacks.Callback):
+    """Writes the log. Losses are fetched from the device only every `every` steps, so that the host never waits.
+
+    Args:
+        logs: Where rows go.
+        plan: All batches of the run.
+        epoch_size: Examples an epoch.
+        progress: Advanced with every step.
+        every: Steps between rows.
+        show: Called with each row, for a progress display.
+        names: Gives record ids of a batch, for the message when the loss is lost.
+    """
+
+    def __init__(
+        self,
+        logs: Logs,
+        plan: list[Batch],
+        epoch_size: int,
+        progress: Progress,
+        every: int,
+        show: Callable[[Metrics], None],
+        names: Callable[[Batch], list[str]],
+    ):
+        super().__init__()
+        self._logs, self._plan, self._epoch_size = logs, plan, epoch_size
+        self._progress, self._every, self._show, self._names = progress, every, show, names
+        self._held: list[tuple[int, Any, Any]] = []
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Notes the step; every so often fetches and writes."""
+        del batch
+        self._progress.step += 1
+        assert logs is not None
+        self._held.append((self._progress.step, logs["loss"], logs["gradient_norm"]))
+        if self._progress.step % self._every == 0 or self._progress.step == len(self._plan):
+            self.flush()
+
+    def restart_clock(self) -> None:
+        """Leaves the time since the last row out of the seconds of a step: it went into something else."""
+        self._since = time.perf_counter()
+
+    def flush(self) -> None:
+        """Fetches what is held and writes one row."""
+        if not self._held:
+            return
+        losses = [float(np.asarray(loss)) for _, loss, _ in self._held]
+        for (step, _, _), loss in zip(self._held, losses, strict=True):
+            if not math.isfinite(loss):
+                records = ", ".join(self._names(self._plan[step - 1]))
+                raise DataError(
+                    f"the loss became {loss} at step {step} on the records {records}: "
+                    "look at them, or lower optimizer.learning_rate"
+                )
+        seconds = (time.perf_counter() - self._since) / len(losses)
+        step = self._held[-1][0]
+        size = len(self._plan[step - 1].members)
+        assert self.model is not None
+        row = {
+            "step": step,
+            "epoch": round(step * size / self._epoch_size, 4),
+            "loss": float(np.mean(losses)),
+            "learning_rate": float(np.asarray(self.model.optimizer.learning_rate)),
+            "seconds": seconds,
+            "examples_per_second": size / seconds,
+            "gradient_norm": float(np.asarray(self._held[-1][2])),
+        }
+        self._held.clear()
+        self._logs.write(row)
+        self._show(row)
+        self._since = time.perf_counter()
+
+
+class Milestones(keras.callbacks.Callback):
+    """Evaluates and saves at set steps.
+
+    Args:
+        watch: The log's callback, which must stand before this one.
+        logs: Where metrics go.
+        checkpoints: The run's checkpoints.
+        progress: The run's progress.
+        evaluate: Gives the metrics of the model as it is; None: no evaluation.
+        better: Whether the first value is better than the second.
+        metric: Name of the metric that decides.
+        eval_every, save_every: Steps.
+        patience: Evaluations without a better value before the run ends; 0: never.
+        steps: Length of the run.
+        show: Called with each evaluation's metrics.
+    """
+
+    def __init__(
+        self,
+        *,
+        watch: Watch,
+        logs: Logs,
+        checkpoints: Checkpoints,
+        progress: Progress,
+        evaluate: Callable[[], Metrics] | None,
+        better: Callable[[float, float], bool],
+        metric: str,
+        eval_every: int,
+        save_every: int,
+        patience: int,
+        steps: int,
+        show: Callable[[Metrics], None],
+    ):
+        super().__init__()
+        self._watch, self._logs, self._checkpoints, self._progress = watch, logs, checkpoints, progress
+        self._evaluate, self._better, self._metric, self._show = evaluate, better, metric, show
+        self._eval_every, self._save_every, self._patience, self._steps = eval_every, save_every, patience, steps
+        self._start = time.perf_counter()
+        self._before = progress.seconds
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Evaluates and saves when the step is one of the set ones."""
+        del batch, logs
+        step = self._progress.step
+        evaluates = self._evaluate is not None and (step % self._eval_every == 0 or step == self._steps)
+        saves = step % self._save_every == 0 or step == self._steps
+        if not (evaluates or saves):
+            return
+        self._watch.flush()
+        trainer: Any = self.model
+        trainer.jax_state_sync()
+        if evaluates:
+            self._evaluate_now(step)
+        self._progress.seconds = self._before + time.perf_counter() - self._start
+        if saves or trainer.stop_training:
+            self._checkpoints.save(trainer, self._progress)
+        self._watch.restart_clock()
+
+    def _evaluate_now(self, step: int) -> None:
+        assert self._evaluate is not None and self.model is not None
+        metrics = self._evaluate()
+        value = float(metrics[self._metric])
+        progress: Any = self._progress
+        if progress.best is None or self._better(value, progress.best):
+            progress.best, progress.best_step, progress.waited = value, step, 0
+            self._checkpoints.save_best(self.model)  # pyright: ignore[reportArgumentType]
+        else:
+            progress.waited += 1
+            if self._patience and progress.waited >= self._patience:
+                self.model.stop_training = True
+        numbers = {name: v for name, v in metrics.items() if isinstance(v, int | float)}
+        self._logs.write({"step": step, **numbers})
+        self._show({"step": step, **numbers})

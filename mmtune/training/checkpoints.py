@@ -1,0 +1,122 @@
+"""Checkpoints of a run through Orbax: what trains, the optimizer, random state and progress. The base is not copied."""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmtune.errors import ModelError
+from mmtune.files import atomic
+from mmtune.training.model import Trainer
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        step: Batches trained on.
+        best: Best value of the run's metric so far, None before the first evaluation.
+        best_step: The step of that value.
+        waited: Evaluations since then.
+        seconds: Time spent in earlier parts of the run.
+    """
+
+    step: int = 0
+    best: float | None = None
+    best_step: int = 0
+    waited: int = 0
+    seconds: float = 0.0
+
+
+class Checkpoints:
+    """The checkpoints of a run. Orbax writes each under a temporary name, so a kill leaves the one before intact.
+
+    Args:
+        folder: The run's `checkpoints` folder.
+        keep: How many of the latest are kept.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2):
+        import orbax.checkpoint as ocp
+
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._ocp = ocp
+        self.folder = folder
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, cleanup_tmp_directories=True, enable_async_checkpointing=False
+        )
+        self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+
+    @property
+    def latest(self) -> int | None:
+        """The newest checkpoint's step, or None."""
+        return self._manager.latest_step()
+
+    def save(self, trainer: Trainer, progress: Progress) -> None:
+        """Writes a checkpoint; the trainer's variables must be in sync with its training state."""
+        args = self._ocp.args
+        self._manager.save(
+            progress.step,
+            args=args.Composite(state=args.StandardSave(_state(trainer)), progress=args.JsonSave(asdict(progress))),
+            force=True,
+        )
+
+    def restore(self, trainer: Trainer) -> Progress:
+        """Loads the newest checkpoint into the trainer and returns its progress.
+
+        Raises:
+            ModelError: When there is none.
+        """
+        step = self.latest
+        if step is None:
+            raise ModelError(f"{self.folder}: no checkpoint to resume from")
+        args = self._ocp.args
+        variables = _variables(trainer)
+        template = {group: {k: v.value for k, v in named.items()} for group, named in variables.items()}
+        restored = self._manager.restore(
+            step, args=args.Composite(state=args.StandardRestore(template), progress=args.JsonRestore())
+        )
+        for group, named in variables.items():
+            for key, variable in named.items():
+                variable.assign(restored["state"][group][key])
+        return Progress(**restored["progress"])
+
+    def save_best(self, trainer: Trainer) -> None:
+        """Keeps the present weights as the best ones."""
+        from safetensors.numpy import save_file
+
+        with atomic(self.folder / "best.safetensors") as temporary:
+            save_file({k: np.asarray(v.value) for k, v in trained(trainer).items()}, temporary)
+
+    def restore_best(self, trainer: Trainer) -> None:
+        """Puts the best weights back, if any were kept."""
+        from safetensors.numpy import load_file
+
+        file = self.folder / "best.safetensors"
+        if file.is_file():
+            for key, value in load_file(file).items():
+                trained(trainer)[key].assign(value)
+
+    def close(self) -> None:
+        """Ends Orbax' threads."""
+        self._manager.close()
+
+
+def trained(trainer: Trainer) -> dict[str, Any]:
+    """Returns the variables that train, by path."""
+    return {variable.path: variable for variable in trainer.trainable_variables}
+
+
+def _variables(trainer: Trainer) -> dict[str, dict[str, Any]]:
+    return {
+        "trained": trained(trainer),
+        "optimizer": {f"{i:05d}": variable for i, variable in enumerate(trainer.optimizer.variables)},
+        "random": {"seed": trainer.seeds.state},
+    }
+
+
+def _state(trainer: Trainer) -> dict[str, dict[str, Any]]:
+    return {group: {k: v.value for k, v in named.items()} for group, named in _variables(trainer).items()}

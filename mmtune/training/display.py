@@ -1,0 +1,125 @@
+"""What a person sees of a run: a bar, a line an evaluation, the table at the end."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mmtune.evaluation import Evaluation
+from mmtune.model import Model
+from mmtune.recipe import Recipe
+from mmtune.records import Fault
+
+
+class Display:
+    """Prints to standard error, so that standard output stays free for results.
+
+    Args:
+        quiet: Print nothing.
+    """
+
+    def __init__(self, quiet: bool = False):
+        self.console = Console(stderr=True, quiet=quiet)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self._task: Any = None
+
+    def start(
+        self,
+        recipe: Recipe,
+        model: Model,
+        *,
+        examples: int,
+        shapes: Sequence[Any],
+        step: int,
+        trainable: int,
+        faults: Sequence[Fault],
+    ) -> None:
+        """Says what is about to run."""
+        total = model.backbone.count_params()
+        how = "all weights" if recipe.full else f"LoRA rank {recipe.lora.rank}"
+        self.console.print(
+            f"[bold]{recipe.task}[/bold] on {recipe.model} ({total:,} parameters), {how}: {trainable:,} trainable; "
+            f"{examples:,} examples, {recipe.steps:,} steps of {recipe.batch_size}, "
+            f"learning rate {recipe.optimizer.learning_rate:g}"
+        )
+        lengths = ", ".join(f"{shape.text_length}+{shape.target_length}" for shape in shapes)
+        self.console.print(f"{len(shapes)} compiled shapes (text + targets): {lengths}", markup=False, highlight=False)
+        if faults:
+            self.faults(faults)
+        if step:
+            self.console.print(f"resumed at step {step}")
+        self._task = self._bar.add_task("training", total=recipe.steps, completed=step, note="")
+        self._bar.start()
+
+    def step(self, row: dict[str, Any]) -> None:
+        """Moves the bar."""
+        note = f"loss {row['loss']:.4f}  {row['examples_per_second']:.1f} examples/s"
+        self._bar.update(self._task, completed=row["step"], note=note)
+
+    def evaluation(self, row: dict[str, Any]) -> None:
+        """Prints a line of metrics."""
+        numbers = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name != "step")
+        self.console.print(f"step {row['step']}: {numbers}", highlight=False)
+
+    @contextmanager
+    def evaluating(self, total: int) -> Iterator[Callable[[int], None]]:
+        """Shows a second bar while records are predicted."""
+        running = self._task is not None
+        if not running:
+            self._bar.start()
+        task = self._bar.add_task("evaluating", total=total, note="")
+        try:
+            yield lambda count: self._bar.update(task, completed=count)
+        finally:
+            self._bar.remove_task(task)
+            if not running:
+                self._bar.stop()
+
+    def faults(self, faults: Sequence[Fault], most: int = 5) -> None:
+        """Prints how many faults there are and the first few."""
+        self.console.print(f"[yellow]{len(faults)} faults were set aside:[/yellow]")
+        for fault in faults[:most]:
+            where = f"{fault.file}: " if fault.file else ""
+            self.console.print(f"  {where}{fault.record}: {fault.problem}", markup=False, highlight=False)
+        if len(faults) > most:
+            self.console.print(f"  ... and {len(faults) - most} more; `mmtune data check` lists them all")
+
+    def end(self, evaluation: Evaluation | None, unread: Sequence[tuple[str, str]], out: Path) -> None:
+        """Prints the final metrics, the pictures that could not be read while training, and where the run lies."""
+        self.close()
+        if evaluation is not None:
+            self.console.print(metrics_table(evaluation.metrics, f"{evaluation.task} on {len(evaluation.records)} records"))
+        if unread:
+            self.faults([Fault("", record, "unreadable picture", problem) for record, problem in unread])
+        self.console.print(f"run folder: {out}", highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Ends the bar."""
+        self._bar.stop()
+
+
+def metrics_table(metrics: dict[str, Any], title: str) -> Table:
+    """Returns the metrics as a table, per-class values below the overall ones."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            for label, numbers in value.items():
+                parts = "  ".join(f"{k} {v:.3f}" for k, v in numbers.items())
+                table.add_row(f"  {label}", parts)
+        else:
+            table.add_row(name, f"{value:.4f}")
+    return table

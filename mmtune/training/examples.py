@@ -1,0 +1,141 @@
+"""From records to training rows: one example a query, tokenised anew in every epoch."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mmtune.data.augment import Augment, augment
+from mmtune.data.batch import Row
+from mmtune.data.dataset import FaultLog
+from mmtune.data.images import size_of
+from mmtune.data.pixels import to_square
+from mmtune.errors import DataError
+from mmtune.models.tokenizer import Tokenizer
+from mmtune.records import Query, Record, Target
+from mmtune.task import Task
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question about one record, with the most tokens that its row may take.
+
+    Attributes:
+        record, query: What is asked.
+        text_length: Upper bound of the row's text tokens.
+        target_length: Upper bound of its predicted tokens.
+    """
+
+    record: Record
+    query: Query
+    text_length: int
+    target_length: int
+
+
+def tokenise(target: Target, tokenizer: Tokenizer) -> tuple[list[int], list[float]]:
+    """Returns a target's ids and their weights in the loss, eos included with weight 1."""
+    ids: list[int] = []
+    weights: list[float] = []
+    for span in target:
+        piece = tokenizer.encode(span.text)
+        ids += piece
+        weights += [span.weight] * len(piece)
+    return [*ids, tokenizer.eos], [*weights, 1.0]
+
+
+def list_examples(
+    records: Sequence[Record], task: Task, tokenizer: Tokenizer, log: FaultLog, max_tokens: int | None = None
+) -> list[Example]:
+    """Returns all examples that can be trained on; the others are logged.
+
+    Args:
+        records: The data.
+        task: The adapter.
+        tokenizer: The vocabulary.
+        log: Takes the faults.
+        max_tokens: Longest target, eos included; None: no limit.
+    """
+    examples = []
+    for record in records:
+        if task.needs_picture and record.size is None and record.picture is not None:
+            try:
+                record = replace(record, size=size_of(record.picture))  # noqa: PLW2901
+            except DataError as error:
+                log.add(record.source, record.id, "unreadable picture", str(error))
+                continue
+        if problems := list(task.check(record)):
+            log.add(record.source, record.id, "unusable for the task", problems[0])
+            continue
+        bound = task.max_tokens([record], tokenizer)
+        if max_tokens is not None and bound > max_tokens:
+            log.add(record.source, record.id, "target too long", f"has up to {bound} tokens, max_tokens is {max_tokens}")
+            continue
+        for query in task.queries(record):
+            count = len(task.targets(record, query))
+            prompt = len(tokenizer.prompt(query.prompt))
+            examples.append(Example(record, query, prompt + count * (bound - 1), count * bound))
+    return examples
+
+
+class RowMaker:
+    """Makes the row of an example in an epoch: the same row whenever and wherever it is asked for.
+
+    Args:
+        examples: All examples.
+        task: The adapter.
+        tokenizer: The vocabulary.
+        image_size: Side of the model's square picture, None for text models.
+        changes: Augmentation.
+        seed: Seed of order, noise and augmentation.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        task: Task,
+        tokenizer: Tokenizer,
+        image_size: int | None,
+        changes: Augment,
+        seed: int,
+    ):
+        self.examples = examples
+        self.faults: dict[str, str] = {}
+        self._task = task
+        self._tokenizer = tokenizer
+        self._image_size = image_size
+        self._changes = changes if changes != Augment() else None
+        self._seed = seed
+        self._lock = threading.Lock()
+
+    def __call__(self, index: int, epoch: int) -> Row:
+        """Returns the row. A picture that cannot be decoded becomes a row without weight, noted in `faults`."""
+        example = self.examples[index]
+        record, weight = example.record, 1.0
+        rng = np.random.default_rng([self._seed, epoch, index])
+        image = None
+        if self._image_size is not None:
+            try:
+                record, image = self._picture(record, rng)
+            except DataError as error:
+                with self._lock:
+                    self.faults[record.id] = str(error)
+                image, weight = np.zeros((self._image_size, self._image_size, 3), np.uint8), 0.0
+        targets = self._task.targets(record, example.query, rng)
+        tokens = [tokenise(target, self._tokenizer) for target in targets]
+        return Row(
+            self._tokenizer.prompt(example.query.prompt),
+            [ids for ids, _ in tokens],
+            [[weight * w for w in weights] for _, weights in tokens],
+            image,
+            record.id,
+        )
+
+    def _picture(self, record: Record, rng: np.random.Generator) -> tuple[Record, np.ndarray]:
+        assert self._image_size is not None
+        if record.picture is None:
+            raise DataError(f"{record.source}: record {record.id} has no picture")
+        opened = record.picture.open()
+        if self._changes is not None:
+            opened, record = augment(opened, record, rng, self._changes)
+        return record, to_square(opened, self._image_size)

@@ -1,0 +1,101 @@
+"""The run's log: a CSV that grows as the run goes, TensorBoard and Weights & Biases where they are installed."""
+
+import csv
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmtune.files import atomic
+
+COLUMNS = ("step", "epoch", "loss", "learning_rate", "seconds", "examples_per_second", "gradient_norm")
+
+
+class CsvLog:
+    """Rows by step; a resumed run cuts off what lies behind its checkpoint.
+
+    Args:
+        file: `log.csv` of the run.
+        metrics: Names of the metrics, which become the last columns.
+        step: Rows of later steps are cut off.
+    """
+
+    def __init__(self, file: Path, metrics: tuple[str, ...], step: int = 0):
+        self.columns = (*COLUMNS, *metrics)
+        rows = []
+        if file.is_file():
+            with file.open(newline="") as old:
+                rows = [row for row in csv.DictReader(old) if (row["step"] or "x").isdigit() and int(row["step"]) <= step]
+        with atomic(file) as temporary, temporary.open("w", newline="") as new:
+            writer = csv.DictWriter(new, self.columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+        self._file = file.open("a", newline="")
+        self._writer = csv.DictWriter(self._file, self.columns, extrasaction="ignore")
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Appends a row and flushes it; columns without a value stay empty."""
+        self._writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()})
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class TensorBoardLog:
+    """Event files for TensorBoard, through `tensorboardX` where it is installed."""
+
+    def __init__(self, folder: Path):
+        from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
+
+        self._writer = SummaryWriter(str(folder))
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Adds each number at the row's step."""
+        for name, value in values.items():
+            if name != "step" and isinstance(value, int | float):
+                self._writer.add_scalar(name, value, int(values["step"]))
+
+    def close(self) -> None:
+        """Flushes and closes the event file."""
+        self._writer.close()
+
+
+class WandbLog:
+    """A Weights & Biases run, where `wandb` is installed and a project is named by WANDB_PROJECT."""
+
+    def __init__(self, folder: Path):
+        import wandb  # pyright: ignore[reportMissingImports]
+
+        self._run = wandb.init(dir=str(folder), resume="allow", id=folder.name)
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Logs the row."""
+        self._run.log(dict(values), step=int(values["step"]))
+
+    def close(self) -> None:
+        """Ends the run."""
+        self._run.finish()
+
+
+class Logs:
+    """All logs of a run behind one `write`."""
+
+    def __init__(self, folder: Path, metrics: tuple[str, ...], step: int = 0):
+        self._logs: list[Any] = [CsvLog(folder / "log.csv", metrics, step)]
+        if importlib.util.find_spec("tensorboardX") is not None:
+            self._logs.append(TensorBoardLog(folder / "tensorboard"))
+        if importlib.util.find_spec("wandb") is not None and os.environ.get("WANDB_PROJECT"):
+            self._logs.append(WandbLog(folder))
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Writes a row, keyed by column, to every log."""
+        for log in self._logs:
+            log.write(values)
+
+    def close(self) -> None:
+        """Closes every log."""
+        for log in self._logs:
+            log.close()

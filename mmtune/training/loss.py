@@ -1,0 +1,47 @@
+"""The loss: mean over a suffix's tokens, then mean over suffixes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmtune.models.linear import Array
+from mmtune.models.scorer import token_log_likelihood
+from mmtune.recipe import Optimizer
+
+LOCATIONS = 1024
+
+
+def weighted_loss(predicted: Array, labels: dict[str, Array], options: Optimizer, loc: int | None = None) -> Array:
+    """Returns the loss of a batch.
+
+    Args:
+        predicted: (batch, n, vocabulary) float32 logits.
+        labels: "labels" (batch, n) int32; "weights" (batch, n), which sum to 1 over each suffix.
+        options: Label and location smoothing.
+        loc: Id of the first location token; None for vocabularies without.
+
+    Returns:
+        () float32: sum of weights times losses over the number of suffixes; 0 when there are none.
+    """
+    target, weights = labels["labels"], labels["weights"]
+    likelihood = token_log_likelihood(predicted, target)
+    if options.location_smoothing > 0 and loc is not None:
+        is_location = (target >= loc) & (target < loc + LOCATIONS)
+        spread = _spread_likelihood(predicted, target, options.location_smoothing, loc)
+        likelihood = jnp.where(is_location, spread, likelihood)
+    loss = -likelihood
+    if options.label_smoothing > 0:
+        even = jax.nn.logsumexp(predicted, axis=-1) - jnp.mean(predicted, axis=-1)
+        loss = (1 - options.label_smoothing) * loss + options.label_smoothing * even
+    return jnp.sum(weights * loss) / jnp.maximum(jnp.sum(weights), 1e-9)
+
+
+def _spread_likelihood(predicted: Array, target: Array, deviation: float, loc: int) -> Array:
+    """Returns the expected log-probability of locations around the target, normally distributed over bins."""
+    reach = max(1, round(2.5 * deviation))
+    offsets = np.arange(-reach, reach + 1)
+    kernel = np.exp(-0.5 * (offsets / deviation) ** 2)
+    kernel = jnp.asarray(kernel / kernel.sum(), jnp.float32)
+    neighbours = jnp.clip(target[..., None] + offsets, loc, loc + LOCATIONS - 1)
+    picked = jnp.take_along_axis(predicted, neighbours, axis=-1) @ kernel
+    return picked - jax.nn.logsumexp(predicted, axis=-1)

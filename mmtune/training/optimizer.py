@@ -1,0 +1,53 @@
+"""AdamW with its schedule, from a recipe."""
+
+import keras
+
+from mmtune.recipe import Recipe
+
+# Published transfers of PaliGemma tune all weights at 1e-5 (arXiv 2407.07726, appendix J); adapters bear ten times more.
+_PRETRAINED = {True: 1e-5, False: 1e-4}
+# Measured on the embedded model, which starts from little or nothing.
+_SMALL = {True: 1.5e-3, False: 2e-3}
+SMALL_MODEL = 50_000_000
+
+
+def default_learning_rate(full: bool, parameters: int) -> float:
+    """Returns a peak learning rate for full tuning or an adapter on a model of this many parameters."""
+    return (_SMALL if parameters < SMALL_MODEL else _PRETRAINED)[full]
+
+
+def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
+    """Returns the optimizer of a run.
+
+    Args:
+        recipe: With its learning rate filled in.
+        steps: Number of batches; the schedule counts updates, a batch each or one for `accumulation` batches.
+    """
+    options = recipe.optimizer
+    assert options.learning_rate is not None
+    updates = max(1, steps // options.accumulation)
+    warmup = round(options.warmup * updates)
+    optimizer = keras.optimizers.AdamW(
+        learning_rate=_schedule(options.learning_rate, options.schedule, warmup, updates),
+        weight_decay=options.weight_decay,
+        beta_1=options.beta_1,
+        beta_2=options.beta_2,
+        global_clipnorm=options.clip or None,
+        gradient_accumulation_steps=options.accumulation if options.accumulation > 1 else None,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "scale", "gamma", "beta", "embedding", "magnitude"])
+    return optimizer
+
+
+def _schedule(peak: float, kind: str, warmup: int, updates: int) -> "float | keras.optimizers.schedules.LearningRateSchedule":
+    if kind == "constant" and warmup == 0:
+        return peak
+    # A rate of exactly zero would waste the first update.
+    start = peak / max(1, warmup)
+    if kind == "constant":
+        return keras.optimizers.schedules.PolynomialDecay(start, warmup, end_learning_rate=peak, power=1.0)
+    if warmup == 0:
+        return keras.optimizers.schedules.CosineDecay(peak, updates)
+    return keras.optimizers.schedules.CosineDecay(
+        start, max(1, updates - warmup), warmup_target=peak, warmup_steps=warmup
+    )

@@ -1,0 +1,91 @@
+"""Which examples make up which batch: decided before the run, so that a resumed run goes on exactly where it was."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmtune.data.batch import Arrays, Row, choose_buckets, collate
+from mmtune.training.examples import Example
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A compiled shape: text tokens and predicted tokens of every row in it."""
+
+    text_length: int
+    target_length: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's examples.
+
+    Attributes:
+        shape: What the rows are padded to.
+        members: (example index, epoch) of each row.
+    """
+
+    shape: Shape
+    members: tuple[tuple[int, int], ...]
+
+
+def choose_shapes(examples: Sequence[Example], most: int) -> list[Shape]:
+    """Returns at most `most` shapes, ascending, that hold all examples with little padding."""
+    lengths = choose_buckets([example.text_length for example in examples], most)
+    shapes, below = [], 0
+    for length in lengths:
+        inside = [e.target_length for e in examples if below < e.text_length <= length]
+        shapes.append(Shape(length, max(inside)))
+        below = length
+    return shapes
+
+
+def make_plan(examples: Sequence[Example], shapes: Sequence[Shape], batch_size: int, steps: int, seed: int) -> list[Batch]:
+    """Returns the batches of a run.
+
+    Every epoch is a new permutation. Rows of one shape share a batch; those left over at an epoch's end begin the next
+    epoch's batches, so every example is used once an epoch.
+
+    Args:
+        examples: All examples.
+        shapes: From `choose_shapes`.
+        batch_size: Rows a batch.
+        steps: Number of batches.
+        seed: Seed of the order.
+    """
+    home = [next(i for i, shape in enumerate(shapes) if e.text_length <= shape.text_length) for e in examples]
+    waiting: list[list[tuple[int, int]]] = [[] for _ in shapes]
+    batches: list[Batch] = []
+    epoch = 0
+    while len(batches) < steps:
+        for index in np.random.default_rng([seed, epoch]).permutation(len(examples)).tolist():
+            queue = waiting[home[index]]
+            queue.append((index, epoch))
+            if len(queue) == batch_size:
+                batches.append(Batch(shapes[home[index]], tuple(queue)))
+                queue.clear()
+        epoch += 1
+    return batches[:steps]
+
+
+def load_batches(
+    plan: Sequence[Batch], make_row: Callable[[int, int], Row], image_tokens: int, threads: int = 2, ahead: int = 4
+) -> Iterator[tuple[Arrays, Arrays]]:
+    """Yields the batches of a plan as arrays, prepared ahead in threads by grain.
+
+    Args:
+        plan: What is left of the run.
+        make_row: Gives the row of (example index, epoch).
+        image_tokens: Number of image tokens before the text.
+        threads: How many batches are prepared at once.
+        ahead: How many prepared batches may wait.
+    """
+    import grain
+
+    def load(batch: Batch) -> tuple[Arrays, Arrays]:
+        rows = [make_row(index, epoch) for index, epoch in batch.members]
+        return collate(rows, image_tokens, batch.shape.text_length, batch.shape.target_length)
+
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    yield from grain.MapDataset.source(list(plan)).map(load).to_iter_dataset(options)

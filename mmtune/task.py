@@ -2,8 +2,10 @@
 
 import abc
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mmtune.errors import UsageError
 from mmtune.records import Output, Prediction, Query, Record, Target
 
 if TYPE_CHECKING:
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from mmtune.codecs.grammar import Automaton
+    from mmtune.data.dataset import FaultLog
     from mmtune.metrics.base import Metric
     from mmtune.models.tokenizer import Tokenizer
 
@@ -76,6 +79,21 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def max_tokens(self, records: Sequence[Record], tokenizer: "Tokenizer") -> int:
         """Returns how many tokens an answer may need, end of sequence included."""
+
+    @classmethod
+    def score_files(cls, truth: Path, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
+        """Scores result files in the field's official forms, without a model.
+
+        Args:
+            truth, predictions: Files or folders.
+            form: Name of the predictions' form; None: detected.
+            log: Takes the faults.
+
+        Returns:
+            {"task", "n", "metrics", "invalid"}.
+        """
+        del truth, predictions, form, log
+        raise UsageError(f"the task {cls.name} has no official result files to score")
 
     def draw(self, image: "Image.Image", prediction: Prediction) -> "Image.Image":
         """Returns a copy of the picture with the prediction drawn on it."""

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
@@ -17,7 +18,8 @@ from mmtune.codecs.boxes import (
     from_bins,
     label_problem,
 )
-from mmtune.errors import UsageError
+from mmtune.data.suffixes import asked_classes
+from mmtune.errors import RecipeError
 from mmtune.records import Box, Output, Prediction, Query, Record, Target
 from mmtune.task import Task
 
@@ -30,10 +32,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_PREFIX = "detect "
-_ALL = "detect all classes"  # the prompt of the published detection recipe (arXiv 2412.03555)
-_ASSUMED_BOXES = 25
-"""Objects for which an answer has room where no record says how many there are."""
+_UNKNOWN = 25  # boxes that an answer has room for where nobody knows how many there are
+_LONG_LABEL = 10  # tokens of a box where nobody knows its label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,11 @@ class DetectionOptions:
 
     Attributes:
         prompt: "all": one prompt names all classes; "per_class": one prompt a class.
-        noise_boxes: 0: targets hold the real boxes and end. N: targets are filled up to N boxes with made-up ones under
-            a noise label, and decoding goes on to the end of the budget (Pix2Seq's recipe: more recall, ranked boxes).
-        max_boxes: Most real boxes in a target (with noise boxes their number, if it is smaller). Of more, training makes
-            a random choice anew each time, otherwise the largest are taken; the metric counts them all.
+        noise_boxes: 0: targets hold the real boxes and end. N: targets are filled up to N boxes with made-up ones
+            under a noise label, and decoding goes on to the end of the budget (Pix2Seq's recipe: more recall, ranked
+            boxes).
+        max_boxes: Most real boxes in a target (with noise boxes their number, if it is smaller). Of more, training
+            makes a random choice anew each time, otherwise the largest are taken; the metric counts them all.
         order: Order of the boxes in training targets: "random", "raster" (by top, then left edge) or "file". Where
             nothing is random, "random" is the order of the file.
         score: "probability": a box's score is the probability of its label's tokens; "one": all scores are 1.
@@ -64,16 +65,16 @@ class DetectionOptions:
             "score": ("probability", "one"),
         }
         problems = [
-            f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}"
+            f"options.{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
             for name, allowed in choices.items()
             if getattr(self, name) not in allowed
         ]
         if self.noise_boxes < 0:
-            problems.append(f"noise_boxes must be 0 or more, not {self.noise_boxes}")
+            problems.append(f"options.noise_boxes: expected 0 or more, got {self.noise_boxes}")
         if self.max_boxes < 1:
-            problems.append(f"max_boxes must be 1 or more, not {self.max_boxes}")
+            problems.append(f"options.max_boxes: expected 1 or more, got {self.max_boxes}")
         if problems:
-            raise UsageError("detection: " + "; ".join(problems))
+            raise RecipeError(problems)
 
     @property
     def limit(self) -> int:
@@ -91,6 +92,11 @@ class Detection(Task):
     Options: ClassVar[type] = DetectionOptions
     options: DetectionOptions
 
+    def __init__(self, classes: Sequence[str] = (), options: DetectionOptions | None = None):
+        super().__init__(classes, options)
+        self._usable = tuple(label for label in self.classes if label_problem(label) is None)
+        self._warned = False
+
     def check(self, record: Record) -> Sequence[str]:
         """Returns why the record's boxes cannot become a target; crowd and difficult boxes never do and may be odd."""
         if record.size is None:
@@ -106,22 +112,22 @@ class Detection(Task):
         return tuple(problems)
 
     def queries(self, record: Record) -> Sequence[Query]:
-        """Returns one query for all classes or one a class; a record's own prefix goes before either.
+        """Returns one query for all classes, or one a class; or that of the record's own prefix.
 
         Classes whose names `label_problem` refuses are never asked for: `check` names them where they occur.
         """
-        classes = tuple(label for label in self.classes if label_problem(label) is None)
         if record.prefix is not None:
-            return (Query(record.prefix, _asked(record.prefix) or classes),)
+            asked = tuple(label for label in asked_classes(record.prefix) if label_problem(label) is None)
+            return (Query(record.prefix, asked or self._usable),)
         if self.options.prompt == "per_class":
-            return tuple(Query(_PREFIX + label, (label,)) for label in classes)
-        return (Query(_PREFIX + SEPARATOR.join(classes), classes),)
+            return tuple(Query(f"detect {label}", (label,)) for label in self._usable)
+        return (Query(f"detect {SEPARATOR.join(self._usable)}", self._usable),)
 
     def targets(self, record: Record, query: Query, rng: np.random.Generator | None = None) -> Sequence[Target]:
         """Returns one target; noise boxes are added only with `rng`."""
         if record.size is None:
             raise ValueError(f"record {record.id} has no size; `check` refuses it")
-        boxes = _arranged([box for box in _targets(record) if box.label in query.labels], self.options, rng)
+        boxes = _arranged(_wanted(record, query), self.options, rng)
         if rng is not None:
             boxes += noise_boxes(boxes, record.size, self.options.noise_boxes - len(boxes), rng)
         return (box_spans(boxes, record.size),)
@@ -136,11 +142,8 @@ class Detection(Task):
             for found in decoded.boxes:
                 if found.label == NOISE_LABEL and self.options.noise_boxes:
                     continue
-                if (
-                    record.size is None
-                    or found.label == NOISE_LABEL
-                    or (query.labels and found.label not in query.labels)
-                ):
+                asked = not query.labels or found.label in query.labels
+                if record.size is None or found.label == NOISE_LABEL or not asked:
                     invalid += 1
                     continue
                 score = 1.0 if self.options.score == "one" else _score(output, found)
@@ -160,51 +163,49 @@ class Detection(Task):
 
         return DetectionMetric(self.classes)
 
-    def grammar(self, query: Query, tokenizer: "Tokenizer") -> "Automaton":
-        """Returns the grammar of boxes with the query's labels; with noise boxes they fill the budget."""
+    def grammar(self, query: Query, tokenizer: "Tokenizer") -> "Automaton | None":
+        """Returns the grammar of boxes with the query's labels, None where it names none.
+
+        With noise boxes, lists go on to the end of the budget.
+        """
         from mmtune.codecs.grammar import detection_grammar
 
+        if not query.labels:
+            return None
         return detection_grammar(tokenizer, query.labels, fill=self.options.noise_boxes > 0)
 
     def max_tokens(self, records: Sequence[Record], tokenizer: "Tokenizer") -> int:
-        """Returns the length of the longest target that can occur, rounded up to 16 so that few shapes are compiled.
+        """Returns the length of the longest target, end included, rounded up to 16 so that few shapes are compiled.
 
-        With noise boxes that is their number of boxes under the longest label. Where no record has boxes, room is made
-        for 25. Records with more boxes than `max_boxes` are named in a warning.
+        With noise boxes that is their number of boxes under the longest label. For records whose truth is not known
+        (no boxes, and read from no file) there is room for 25 boxes.
         """
-        lengths: dict[str, int] = {}
-
-        def length(label: str) -> int:
-            if label not in lengths:
-                lengths[label] = (
-                    len(tokenizer.encode(f"<loc0000><loc0000><loc0000><loc0000> {label}{SEPARATOR}<loc0000>")) - 1
-                )
-            return lengths[label]
-
         limit = self.options.limit
-        longest, crowded, most = 0, 0, 0
+        labels = {NOISE_LABEL} if self.options.noise_boxes else set()
+        count, longest = self.options.noise_boxes, 0
         for record in records:
+            if not record.boxes and not record.source:
+                count = max(count, min(limit, _UNKNOWN))
             for query in self.queries(record):
-                boxes = sorted(
-                    (length(box.label) for box in _targets(record) if box.label in query.labels), reverse=True
-                )
-                longest = max(longest, sum(boxes[:limit]))
-                crowded += len(boxes) > limit
-                most = max(most, len(boxes))
-        if crowded:
-            _log.warning(
-                "%d targets would hold more than %d boxes (up to %d): training sees a random choice of %d each time, "
-                "and an answer cannot list more; raise max_boxes or noise_boxes if that matters",
-                crowded,
-                limit,
-                most,
-                limit,
-            )
-        if self.options.noise_boxes or not longest:
-            count = self.options.noise_boxes or min(limit, _ASSUMED_BOXES)
-            labels = {label for label in self.classes if label_problem(label) is None} | set(lengths) | {NOISE_LABEL}
-            longest = max(longest, count * max(length(label) for label in labels))
+                labels.update(query.labels)
+                lengths = sorted((_length(tokenizer, box.label) for box in _wanted(record, query)), reverse=True)
+                self._warn(record, len(lengths))
+                longest = max(longest, sum(lengths[:limit]))
+        longest = max(longest, count * max((_length(tokenizer, label) for label in labels), default=_LONG_LABEL))
         return 16 * math.ceil((longest + 1) / 16)
+
+    def _warn(self, record: Record, count: int) -> None:
+        """Says once that a record has more boxes than a target holds."""
+        if count > self.options.limit and not self._warned:
+            self._warned = True
+            _log.warning(
+                "record %s has %d boxes, more than the %d of a target: training sees a random choice each time, and an "
+                "answer lists no more; raise options.max_boxes or options.noise_boxes if that matters (further such "
+                "records are not named)",
+                record.id,
+                count,
+                self.options.limit,
+            )
 
     def draw(self, image: "Image.Image", prediction: Prediction) -> "Image.Image":
         """Returns the picture with the boxes, a colour for each class."""
@@ -223,10 +224,10 @@ class Detection(Task):
 
 
 def noise_boxes(boxes: Sequence[Box], size: tuple[int, int], count: int, rng: np.random.Generator) -> list[Box]:
-    """Returns made-up boxes under the noise label, mixed as in Pix2Seq (arXiv 2109.10852, section 2.4).
+    """Returns made-up boxes under the noise label, mixed in the manner of Pix2Seq (arXiv 2109.10852).
 
-    A random number of them are near copies of real boxes (edges moved by up to a tenth of the side), which teaches not
-    to list an object twice; the rest are real boxes moved elsewhere or random boxes, in equal parts.
+    A random number of them are near copies of real boxes (each edge moved by up to a tenth of the side), which teaches
+    not to list an object twice; of the rest, half are real boxes moved elsewhere, half are random.
 
     Args:
         boxes: The real boxes; without any, all noise is random.
@@ -248,8 +249,7 @@ def noise_boxes(boxes: Sequence[Box], size: tuple[int, int], count: int, rng: np
         shifted = real + np.tile(rng.uniform(0, 1, (count, 2)) * limits[:2] - centres, 2)
         copies = np.arange(count) < rng.integers(0, count + 1)
         moved = rng.random(count) < 0.5
-        edges = np.where(copies[:, None], jittered, np.where(moved[:, None], shifted, edges))
-        rng.shuffle(edges)
+        edges = rng.permutation(np.where(copies[:, None], jittered, np.where(moved[:, None], shifted, edges)))
     edges = np.clip(edges, 0, limits)
     return [Box(NOISE_LABEL, x0, y0, x1, y1) for x0, y0, x1, y1 in edges.tolist()]
 
@@ -257,6 +257,17 @@ def noise_boxes(boxes: Sequence[Box], size: tuple[int, int], count: int, rng: np
 def _targets(record: Record) -> list[Box]:
     """Returns the boxes that a model should find."""
     return [box for box in record.boxes if not box.crowd and not box.difficult]
+
+
+def _wanted(record: Record, query: Query) -> list[Box]:
+    """Returns those of them that a query asks for."""
+    return [box for box in _targets(record) if not query.labels or box.label in query.labels]
+
+
+@lru_cache(maxsize=4096)
+def _length(tokenizer: "Tokenizer", label: str) -> int:
+    """Returns how many tokens a box with this label and the separator behind it have."""
+    return len(tokenizer.encode(f"<loc0000><loc0000><loc0000><loc0000> {label}{SEPARATOR}<loc0000>")) - 1
 
 
 def _arranged(boxes: list[Box], options: DetectionOptions, rng: np.random.Generator | None) -> list[Box]:
@@ -271,13 +282,6 @@ def _arranged(boxes: list[Box], options: DetectionOptions, rng: np.random.Genera
     elif rng is None or options.order == "file":
         chosen.sort()
     return [boxes[place] for place in chosen]
-
-
-def _asked(prefix: str) -> tuple[str, ...]:
-    """Returns the labels that a prefix such as "detect cat ; dog" names; none: it does not name them."""
-    if not prefix.startswith(_PREFIX) or prefix == _ALL:
-        return ()
-    return tuple(label for label in prefix.removeprefix(_PREFIX).split(SEPARATOR) if label_problem(label) is None)
 
 
 def _edge_problem(box: Box, size: tuple[int, int]) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmtune.errors import DataError, UsageError
+from mmtune.errors import DataError, RecipeError
 from mmtune.records import Box, Mask, Record
 
 if TYPE_CHECKING:
@@ -64,18 +64,18 @@ class Augment:
             "hue": 0.5,
         }
         problems = [
-            f"{name} must lie in 0..{limit:g}, not {getattr(self, name)}"
+            f"augment.{name}: expected 0..{limit:g}, got {getattr(self, name)}"
             for name, limit in limits.items()
             if not 0 <= getattr(self, name) <= limit
         ]
         if not 0 < self.min_visible <= 1:
-            problems.append(f"min_visible must be above 0 and at most 1, not {self.min_visible}")
+            problems.append(f"augment.min_visible: expected more than 0 and up to 1, got {self.min_visible}")
         if not self.aspect >= 1:
-            problems.append(f"aspect must be at least 1, not {self.aspect}")
+            problems.append(f"augment.aspect: expected 1 or more, got {self.aspect}")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 4:
-            problems.append(f"scale must be two rising numbers above 0 and at most 4, not {self.scale}")
+            problems.append(f"augment.scale: expected two rising numbers above 0 and up to 4, got {self.scale}")
         if problems:
-            raise UsageError("augmentation: " + "; ".join(problems))
+            raise RecipeError(problems)
 
 
 def augment(

@@ -2,31 +2,24 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmtune.data.dataset import Dataset, FaultLog
+from mmtune.data.target_overlays import write_overlays
 from mmtune.errors import DataError
-from mmtune.files import atomic
-from mmtune.records import Fault, Output, Record
+from mmtune.records import Fault, Record
 from mmtune.task import Task
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 Progress = Callable[[int, int], None]
 """Called with how many records are done and how many there are."""
 
-OVERLAYS = 8
 _WORKERS = 4
 _AHEAD = 4 * _WORKERS
 """Decoded pictures that may wait at most, so that memory does not grow with the data set."""
-
-_CELL = 480
-_COLUMNS = 4
 
 
 @dataclass(frozen=True)
@@ -164,7 +157,7 @@ def check(
             usable.append(sound)
         if progress is not None:
             progress(done, len(dataset))
-    overlays = () if task is None or out is None else _overlays(usable, task, Path(out), log)
+    overlays = () if task is None or out is None else write_overlays(usable, task, Path(out), log)
     return CheckReport(
         name=dataset.name,
         format=dataset.format,
@@ -263,71 +256,3 @@ def _sound(record: Record, found: _Found | None, task: Task | None, log: FaultLo
     for problem in problems:
         log.add(place, record.id, f"unusable for {task.name}", problem)
     return None if problems else record
-
-
-def _overlays(records: Sequence[Record], task: Task, out: Path, log: FaultLog) -> tuple[Path, ...]:
-    """Writes overlays of records spread evenly over the given ones; returns their files, the contact sheet last."""
-    with_picture = [record for record in records if record.picture is not None]
-    count = min(OVERLAYS, len(with_picture))
-    chosen = [with_picture[index * len(with_picture) // count] for index in range(count)]
-    files: list[Path] = []
-    drawn: list[tuple[str, Image.Image]] = []
-    for number, record in enumerate(chosen, start=1):
-        image, text = _overlay(record, task, log)
-        file = out / f"overlay_{number}.png"
-        _save(image, file)
-        files.append(file)
-        drawn.append((f"{record.id}: {text}", image))
-    if drawn:
-        sheet = out / "overlays.png"
-        _save(_contact_sheet(drawn), sheet)
-        files.append(sheet)
-    return tuple(files)
-
-
-def _overlay(record: Record, task: Task, log: FaultLog) -> tuple["Image.Image", str]:
-    """Returns the picture with the target that was encoded and decoded again, and the target's text."""
-    answers = [
-        (query, Output("".join(span.text for span in target)))
-        for query in task.queries(record)
-        for target in task.targets(record, query)[:1]
-    ]
-    prediction = task.parse(record, answers)
-    if prediction.invalid:
-        problem = f"{prediction.invalid} parts of the target could not be read back: {prediction.text[:200]}"
-        log.add(record.source, record.id, "target not readable", problem)
-    assert record.picture is not None
-    return task.draw(record.picture.open(), prediction), prediction.text
-
-
-def _save(image: "Image.Image", file: Path) -> None:
-    with atomic(file) as temporary:
-        image.save(temporary, format="PNG")
-
-
-def _contact_sheet(drawn: Sequence[tuple[str, "Image.Image"]]) -> "Image.Image":
-    """Returns the pictures side by side, each with a line of text under it."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    line, margin = 22, 8
-    font = ImageFont.load_default(14)
-    columns = min(_COLUMNS, len(drawn))
-    rows = -(-len(drawn) // columns)
-    cell = (_CELL + margin, _CELL + line + margin)
-    sheet = Image.new("RGB", (columns * cell[0] + margin, rows * cell[1] + margin), "white")
-    draw = ImageDraw.Draw(sheet)
-    for index, (text, image) in enumerate(drawn):
-        x, y = margin + index % columns * cell[0], margin + index // columns * cell[1]
-        small = image.copy()
-        small.thumbnail((_CELL, _CELL))
-        sheet.paste(small, (x, y))
-        draw.text((x, y + _CELL + 2), _clipped(text, draw, font), fill="black", font=font)
-    return sheet
-
-
-def _clipped(text: str, draw: Any, font: Any) -> str:
-    """Returns as much of a text, on one line, as a cell is wide."""
-    text = "".join(char if char.isprintable() else " " for char in text[:200])
-    while text and draw.textlength(text, font=font) > _CELL:
-        text = text[: -max(1, len(text) // 20)]
-    return text

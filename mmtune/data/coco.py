@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mmtune.data.coco_files import chosen_file, coco_files
+from mmtune.data.coco_files import chosen_file, coco_files, split_name
 from mmtune.data.dataset import FaultLog
 from mmtune.data.finding import FileIndex, picture_index
 from mmtune.data.images import FilePicture
@@ -49,11 +49,11 @@ class Coco(Reader):
         if not files:
             raise DataError(f"{source.path}: expected {self.expects}; found no such file")
         if source.split is not None:
-            files = {source.split: chosen_file(files, source.split, source.path)}
+            files = {"": chosen_file(files, source.split, source.path)}
         records: dict[str, Record] = {}
         classes: dict[str, None] = {}
-        for split, file in files.items():
-            content = _read_file(file, split, source, log)
+        for file in files.values():
+            content = _read_file(file, source, log)
             classes.update(dict.fromkeys(content.classes))
             for record in content.records:
                 known = records.setdefault(record.id, record)
@@ -76,7 +76,7 @@ class _Entry:
     masks: list[Mask] = field(default_factory=list)
 
 
-def _read_file(file: Path, split: str, source: Source, log: FaultLog) -> Content:
+def _read_file(file: Path, source: Source, log: FaultLog) -> Content:
     content = load_json(file)
     if not isinstance(content, dict):
         raise DataError(f"{file}: expected an object with images, annotations and categories, found a list of results")
@@ -86,7 +86,7 @@ def _read_file(file: Path, split: str, source: Source, log: FaultLog) -> Content
     names = _category_names(categories, file, log)
     if annotations and not names:
         raise DataError(f"{file}: expected categories with id and name, found none; annotations cannot be labelled")
-    entries = _read_images(images, file, split, source, log)
+    entries = _read_images(images, file, source, log)
     for position, annotation in enumerate(annotations):
         _add(annotation, position, entries, names, file, source, log)
     records = [
@@ -129,11 +129,9 @@ def _category_names(categories: list[dict[str, Any]], file: Path, log: FaultLog)
     return names
 
 
-def _read_images(
-    images: list[dict[str, Any]], file: Path, split: str, source: Source, log: FaultLog
-) -> dict[str, _Entry | None]:
+def _read_images(images: list[dict[str, Any]], file: Path, source: Source, log: FaultLog) -> dict[str, _Entry | None]:
     """Returns the pictures by their id as text; None for those that were left out, whose annotations go with them."""
-    index = picture_index(file.parent, [name for name in (split, file.stem) if name])
+    index = picture_index(file.parent, [split_name(file), file.stem])
     step = max(1, -(-len(images) // _CHECKED))
     sample, before = set(range(0, len(images), step)), len(log.faults)
     entries: dict[str, _Entry | None] = {}

@@ -39,11 +39,12 @@ def coco_files(path: Path) -> dict[str, Path]:
     named = {}
     for file in instances or files:
         if _looks_like(file):
-            named[_split_name(file)] = file
+            named[split_name(file)] = file
     return named
 
 
-def _split_name(file: Path) -> str:
+def split_name(file: Path) -> str:
+    """Returns the split that an annotation file is: `val2017` for `instances_val2017.json`."""
     stem = file.stem.removeprefix("instances_")
     return file.parent.name if stem == "_annotations.coco" else stem
 

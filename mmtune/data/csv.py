@@ -13,7 +13,7 @@ from mmtune.data.json_lines import short
 from mmtune.data.objects import Where, usable_box
 from mmtune.data.reader import Content, Reader, Source
 from mmtune.data.sizes import settled
-from mmtune.data.suffixes import asked_classes, holds_boxes, with_suffix_boxes
+from mmtune.data.suffixes import asked_classes, holds_boxes, known_size, with_suffix_boxes
 from mmtune.data.tables import TableFile, choose_split, table_files, with_unique_ids
 from mmtune.errors import DataError
 from mmtune.records import Box, Record
@@ -50,7 +50,7 @@ class Csv(Reader):
     def claims(self, path: Path) -> bool:
         """Whether the first row of a file is of one of the known forms."""
         files = _files(path)
-        return bool(files) and files[0].path.name != "metadata.csv" and table_columns(files[0].path) is not None
+        return bool(files) and table_columns(files[0].path) is not None
 
     def splits(self, path: Path) -> Sequence[str]:
         """Returns the names of the splits found at `path`."""
@@ -108,7 +108,7 @@ def _grouped(columns: Columns, lines: Sequence[Line], file: Path, log: FaultLog)
         if "image" in columns.at and not name:
             log.add(f"{file}:{line.number}", None, "missing picture", "the row names no picture; it is left out")
             continue
-        prefix = line.cells.get("prefix")
+        prefix = line.cells.get("prefix") or None
         groups.setdefault((name, prefix), []).append(line)
     return groups
 
@@ -153,7 +153,7 @@ def _with_truth(
         classes.update(dict.fromkeys(asked_classes(record.prefix)))
     if not holds_boxes(source.task, record.texts):
         return record
-    placed = with_suffix_boxes(record, _stated_size(rows), log)
+    placed = with_suffix_boxes(record, known_size(record, _stated_size(rows), log), log)
     classes.update(dict.fromkeys(box.label for box in placed.boxes) if placed else {})
     return placed
 

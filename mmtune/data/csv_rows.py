@@ -1,6 +1,8 @@
 """Tables in CSV: which column means what, by the usual names, and the rows with their line numbers."""
 
 import csv
+import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +75,7 @@ def table_columns(file: Path) -> Columns | None:
             head = _text(stream.read(_HEAD), file, cut=True)
     except (OSError, DataError):
         return None
-    return _columns(next((line for line in head.splitlines() if line.strip()), ""))
+    return _columns(next((line for line in io.StringIO(head, newline="") if line.strip()), ""))
 
 
 def table_lines(file: Path, log: FaultLog) -> tuple[Columns, Sequence[Line]]:
@@ -86,7 +88,7 @@ def table_lines(file: Path, log: FaultLog) -> tuple[Columns, Sequence[Line]]:
         text = _text(file.read_bytes(), file)
     except OSError as error:
         raise DataError(f"{file}: expected a CSV file that can be read: {error.strerror}") from error
-    lines = text.splitlines(keepends=True)
+    lines = list(io.StringIO(text, newline=""))  # unlike str.splitlines, which knows more than the ends of lines
     first = next((line for line in lines if line.strip()), "")
     columns = _columns(first)
     if columns is None:
@@ -163,12 +165,12 @@ def _headerless(first: str, delimiter: str) -> Columns | None:
 
 
 def cell_number(cell: str) -> float | None:
-    """Returns the finite number in a cell, with a point or a comma before the decimals, or None."""
+    """Returns the finite number in a cell, or None."""
     try:
-        value = float(cell.replace(",", "."))
+        value = float(cell)
     except ValueError:
         return None
-    return value if value - value == 0 else None
+    return value if math.isfinite(value) else None
 
 
 def _fitting(lines: Sequence[str], columns: Columns, file: Path, log: FaultLog) -> Iterator[tuple[int, list[str]]]:

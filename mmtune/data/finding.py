@@ -43,7 +43,8 @@ class FileIndex:
             for folder in self._folders:
                 found = self._walk(folder, parts[start:])
                 if found is not None:
-                    return found if start == 0 or self._taken.setdefault(found, name) == name else None
+                    free = start == 0 or self._taken.setdefault(found, name) == name
+                    return (Path(os.path.realpath(found)) if ".." in parts else found) if free else None
         return None
 
     def find_stem(self, stem: str) -> Path | None:

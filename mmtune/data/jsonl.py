@@ -133,7 +133,7 @@ class _Reading:
         texts = self._texts(row, record.id)
         if texts is None or (self._keys.prefix is not None and prefix is None):
             return None
-        return self._with_boxes(row, replace(record, prefix=prefix, texts=texts, source=row.place))
+        return self._with_boxes(row, replace(record, prefix=prefix or None, texts=texts, source=row.place))
 
     def _string(self, row: Row, key: str, record: str | None) -> str | None:
         value = row.values.get(key)
@@ -173,7 +173,7 @@ class _Reading:
         if self._keys.boxes in row.values:
             placed = self._with_pixel_boxes(row, record, size)
         elif holds_boxes(task, record.texts):
-            placed = with_suffix_boxes(record, size, self._log)
+            placed = with_suffix_boxes(record, known_size(record, size, self._log), self._log)
         else:
             placed = record
         if placed is not None:

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmtune.data.scene_shapes import SUPERSAMPLING, Shape, fine_corners
 from mmtune.data.scene_words import Word, ink_mask
-from mmtune.data.scenes import SUPERSAMPLING, Background, Scene, Shape, scene_rng
-from mmtune.data.shape_kinds import Colour
+from mmtune.data.scenes import Background, Scene, scene_rng
+from mmtune.data.shape_kinds import Colour, whole_colour
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -72,7 +73,7 @@ def _clutter(pen: "ImageDraw", background: Background, fine: int, rng: np.random
     middle = np.array(background.first, float)
     for _ in range(int(rng.integers(1, 14))):
         colour = np.clip(middle + rng.uniform(-1, 1) * 70 + rng.uniform(-30, 30, 3), 0, 255)
-        fill = (int(colour[0]), int(colour[1]), int(colour[2]))
+        fill = whole_colour(colour)
         x0, y0, x1, y1 = (float(v) for v in rng.random(4) * fine)
         width = max(1, round(fine * rng.uniform(0.003, 0.009)))
         what = rng.random()
@@ -97,13 +98,11 @@ def _write(image: "Image.Image", pen: "ImageDraw", word: Word) -> None:
 
 
 def _paint(pen: "ImageDraw", shape: Shape) -> None:
-    corners = np.array(shape.polygon) * SUPERSAMPLING
-    edge = _shaded(shape.fill, 0.68) if shape.border else shape.fill
-    pen.polygon([(x, y) for x, y in corners.tolist()], fill=edge)
+    corners = np.array(shape.polygon)
+    pen.polygon(fine_corners(corners), fill=_shaded(shape.fill, 0.68) if shape.border else shape.fill)
     if shape.border:
         middle = (corners.min(0) + corners.max(0)) / 2
-        inner = middle + (corners - middle) * (1 - shape.border)
-        pen.polygon([(x, y) for x, y in inner.tolist()], fill=shape.fill)
+        pen.polygon(fine_corners(middle + (corners - middle) * (1 - shape.border)), fill=shape.fill)
 
 
 def _shaded(colour: Colour, factor: float) -> Colour:

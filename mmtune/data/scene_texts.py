@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmtune.data.scenes import FEW, Scene, Shape
+from mmtune.data.scene_shapes import FEW, Shape
+from mmtune.data.scenes import Scene
 from mmtune.data.shape_kinds import COLOURS, KINDS, plural
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
@@ -156,7 +157,7 @@ def _relations(scene: Scene, axis: int, choice: str, answers: tuple[str, str]) -
     for a, b in itertools.permutations(_sole(scene.shapes, lambda s: s.kind), 2):
         away = a.centre[axis] - b.centre[axis]
         if abs(away) > _APART * scene.size:
-            found.append((f"is the {a.kind} {choice} the {b.kind}?", answers[away > 0]))
+            found.append((f"is the {a.kind} {choice} the {b.kind}?", answers[away < 0]))
     return found
 
 

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mmtune.data.shape_kinds import COLOURS, Colour, contrast
+from mmtune.data.shape_kinds import COLOURS, Colour, contrast, whole_colour
 from mmtune.data.word_list import WORDS
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ def _draw_colours(rng: np.random.Generator, ground: tuple[Colour, Colour]) -> tu
     behind: tuple[Colour, ...] = ground
     if rng.random() < 0.2:
         level = int(rng.integers(0, 256))
-        red, green, blue = (int(v) for v in np.clip(level + rng.integers(-25, 26, 3), 0, 255))
-        plate = (red, green, blue)
+        plate = whole_colour(np.clip(level + rng.integers(-25, 26, 3), 0, 255))
         behind = (plate,)
     named = list(COLOURS.values())
     inks = [c for c in named if all(contrast(c, b) >= _INK_CONTRAST for b in behind)]
@@ -99,7 +98,7 @@ def _draw_colours(rng: np.random.Generator, ground: tuple[Colour, Colour]) -> tu
 
 
 @lru_cache(maxsize=64)
-def _sans(height: int) -> "object":
+def _sans(height: int) -> Any:
     from PIL import ImageFont
 
     return ImageFont.load_default(size=height)
@@ -109,7 +108,11 @@ def ink_mask(text: str, font: Font, height: int, slant: float, turn: float, scal
     """Returns the letters as a grey picture (0: none, 255: ink), cropped to the ink.
 
     Args:
-        text, font, height, slant, turn: See `Word`.
+        text: What is written.
+        font: One of three.
+        height: Font size in pixels of the picture.
+        slant: Shear to the right as a share of the height.
+        turn: Rotation in degrees.
         scale: Size of the result in units of the word's own, for supersampling; exactly `scale` times as large.
     """
     from PIL import Image
@@ -124,7 +127,7 @@ def ink_mask(text: str, font: Font, height: int, slant: float, turn: float, scal
         mask = mask.transform((width, mask.height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
     if turn:
         mask = mask.rotate(turn, Image.Resampling.BILINEAR, expand=True)
-    mask = mask.crop(mask.point(lambda v: 255 if v >= 64 else 0).getbbox())
+    mask = mask.crop(mask.point([255 if v >= 64 else 0 for v in range(256)]).getbbox())
     # The picture's own grid is `fine` times coarser: pad to it, so that every scale shows the same ink.
     padded = Image.new("L", (-(-mask.width // fine) * fine, -(-mask.height // fine) * fine))
     padded.paste(mask, (0, 0))
@@ -154,4 +157,4 @@ def _typewriter(text: str, height: int) -> "Image.Image":
     # Its letters are 7 pixels high where the outline font's of the same nominal size fill 0.7 of it.
     factor = 0.1 * height
     large = canvas.resize((round(canvas.width * factor), round(canvas.height * factor)), Image.Resampling.BICUBIC)
-    return large.point(lambda v: max(0, min(255, (v - 96) * 4)))
+    return large.point([max(0, min(255, (v - 96) * 4)) for v in range(256)])

@@ -114,6 +114,12 @@ def contrast(a: Colour, b: Colour) -> float:
     return math.sqrt(2 * red * red + 4 * green * green + 3 * blue * blue) / 3
 
 
+def whole_colour(values: np.ndarray) -> Colour:
+    """Returns three numbers as a colour, cut to whole levels."""
+    red, green, blue = (int(v) for v in values)
+    return red, green, blue
+
+
 def plural(name: str) -> str:
     """Returns the plural of a kind or of anything that ends in one, such as "red crosses"."""
     return name + ("es" if name.endswith("s") else "s")

@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from mmtune.data.dataset import FaultLog
 from mmtune.data.reader import Content, Reader, Source
 from mmtune.data.scene_drawing import draw_scene
+from mmtune.data.scene_shapes import MAX_OBJECTS, Shape
 from mmtune.data.scene_texts import ask, captions, written
-from mmtune.data.scenes import MAX_OBJECTS, Scene, Shape, make_scene, scene_rng, word_count
+from mmtune.data.scenes import Scene, make_scene, scene_rng, word_count
 from mmtune.data.shape_kinds import COLOURS, KINDS
 from mmtune.errors import UsageError, unknown_name
 from mmtune.records import Box, Mask, Record
@@ -176,4 +177,4 @@ def _mask(shape: Shape, labels: str) -> Mask:
 
     encoded = coco.encode(np.asfortranarray(shape.mask.astype(np.uint8)))
     height, width = shape.mask.shape
-    return Mask(_label(shape, labels), (height, width), encoded["counts"])
+    return Mask(_label(shape, labels), (height, width), cast(bytes, encoded["counts"]))

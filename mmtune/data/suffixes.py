@@ -52,18 +52,17 @@ def known_size(record: Record, stated: tuple[int, int] | None, log: FaultLog) ->
         return None
 
 
-def with_suffix_boxes(record: Record, stated: tuple[int, int] | None, log: FaultLog) -> Record | None:
-    """Returns the record with the boxes that its texts hold and the size of its picture.
+def with_suffix_boxes(record: Record, size: tuple[int, int] | None, log: FaultLog) -> Record | None:
+    """Returns the record with the boxes that its texts hold, and with the size of its picture.
 
     Args:
         record: Whose texts are such as "<loc0100><loc0200><loc0300><loc0400> cat ; ...".
-        stated: (width, height) in pixels, for records without a picture.
-        log: Takes the fault "unparsable suffix" and those of sizes and boxes.
+        size: (width, height) in pixels, as `known_size` gives it.
+        log: Takes the fault "unparsable suffix" and those of boxes.
 
     Returns:
-        None when the size is unknown, or when nothing of a text can be read.
+        None when the size is None, or when nothing of a text can be read.
     """
-    size = known_size(record, stated, log)
     if size is None:
         return None
     text = SEPARATOR.join(text for text in record.texts if text)

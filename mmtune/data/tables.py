@@ -66,6 +66,13 @@ def table_files(
     return ()
 
 
+def metadata_files(path: Path) -> tuple[TableFile, ...]:
+    """Returns the metadata.jsonl or metadata.csv files of a folder of pictures in the form of the hub."""
+    if path.is_file():
+        return (TableFile("", path),) if path.stem == "metadata" and path.suffix in (".jsonl", ".csv") else ()
+    return table_files(path, (".jsonl", ".csv"), lambda file: file.stem == "metadata")
+
+
 def split_key(split: str) -> tuple[int, str]:
     """Returns a sorting key by which train stands before val, test and the rest."""
     return (SPLIT_NAMES.index(split) if split in SPLIT_NAMES else len(SPLIT_NAMES), split)

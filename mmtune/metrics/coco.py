@@ -92,7 +92,7 @@ def _mean(precision: Any) -> float:
 
 def evaluate_coco(
     truth: Mapping[str, Any],
-    detections: Sequence[Mapping[str, Any]],
+    detections: Sequence[Any],
     iou_type: IouType = "bbox",
     log: FaultLog | None = None,
     names: tuple[str, str] = ("truth", "detections"),

@@ -111,7 +111,7 @@ def _initialise(backbone: Any, rng: np.random.Generator) -> None:
     positions.assign(_POSITIONS * grid_positions(math.isqrt(positions.shape[0]), positions.shape[1]))
 
     table = backbone.token_embedding.embeddings
-    values = keras.ops.convert_to_numpy(table).astype(np.float32)
+    values = np.array(keras.ops.convert_to_numpy(table), np.float32)
     bins = slice(tiny_tokenizer().loc, tiny_tokenizer().seg)
     count, width = values[bins].shape
     values[bins] = ordinal_embeddings(count, width, float(values.std()), rng)

@@ -10,6 +10,7 @@ import itertools
 import string
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,22 @@ _CAPTIONS = (
     "one picture with a {thing} and a {thing} in front of the {word}",
     "a man and a woman are standing next to a {thing}, people sitting at it, his, her, their, no one was not there",
 )
-_ANSWERS = ("yes", "no", "left", "right", "above", "below", "none", "top", "bottom", "an", "two", "three", "many", "one")
+_ANSWERS = (
+    "yes",
+    "no",
+    "left",
+    "right",
+    "above",
+    "below",
+    "none",
+    "top",
+    "bottom",
+    "an",
+    "two",
+    "three",
+    "many",
+    "one",
+)
 _TEXTURES = ("plain", "shaded", "striped", "checked", "cloudy", "spotted")
 _LEVELS = ("dark", "light", "medium")
 
@@ -110,7 +126,7 @@ _NAMES: dict[str, Sequence[str]] = {
 
 
 def _pick(names: Sequence[str], rng: np.random.Generator) -> str:
-    return names[rng.integers(len(names))]
+    return names[int(rng.integers(len(names)))]
 
 
 def train_pieces() -> bytes:
@@ -145,10 +161,11 @@ def add_control_tokens(proto: bytes) -> bytes:
     """Returns a SentencePiece model with `<loc0000>`..`<loc1023>` and `<seg000>`..`<seg127>` appended to its pieces."""
     from sentencepiece import sentencepiece_model_pb2
 
-    model = sentencepiece_model_pb2.ModelProto.FromString(proto)
+    messages: Any = sentencepiece_model_pb2
+    model = messages.ModelProto.FromString(proto)
     names = [f"<loc{i:04d}>" for i in range(LOCATIONS)] + [f"<seg{i:03d}>" for i in range(SEGMENTS)]
     for name in names:
-        model.pieces.add(piece=name, score=0.0, type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED)
+        model.pieces.add(piece=name, score=0.0, type=messages.ModelProto.SentencePiece.USER_DEFINED)
     return model.SerializeToString(deterministic=True)
 
 

@@ -36,18 +36,22 @@ class Tokenizer:
 
     @property
     def vocabulary_size(self) -> int:
+        """Number of pieces; ids are below it."""
         return self._model.vocab_size()
 
     @property
     def bos(self) -> int:
+        """Id of the token that begins a prompt."""
         return self._model.bos_id()
 
     @property
     def eos(self) -> int:
+        """Id of the token that ends an answer."""
         return self._model.eos_id()
 
     @property
     def pad(self) -> int:
+        """Id of the token that fills rows."""
         return self._model.pad_id()
 
     def find(self, piece: str) -> int | None:
@@ -57,7 +61,7 @@ class Tokenizer:
 
     @cached_property
     def loc(self) -> int | None:
-        """Id of `<loc0000>`, the first of 1,024 location tokens with consecutive ids; None for a text-only vocabulary."""
+        """Id of `<loc0000>`, the first of 1,024 location tokens with ids in a row; None in a text-only vocabulary."""
         return self.find("<loc0000>")
 
     @cached_property
@@ -70,7 +74,7 @@ class Tokenizer:
         return self._model.encode(text)
 
     def prompt(self, text: str) -> list[int]:
-        """Returns `[bos + text]["\\n"]`, tokenised apart: joined, pieces would merge across the border."""
+        """Returns the ids of bos and text, then of a newline, tokenised apart: joined, pieces would merge across."""
         return [self.bos, *self.encode(text), *self.encode("\n")]
 
     def texts(self, ids: Sequence[int]) -> list[str]:

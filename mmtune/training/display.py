@@ -7,12 +7,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from mmtune.evaluation import Evaluation
 from mmtune.model import Model
 from mmtune.recipe import Recipe
 from mmtune.records import Fault
+from mmtune.reports.tables import metrics_table, print_faults
+
+SHOWN = 3  # metrics in a line while training; the log has them all
 
 
 class Display:
@@ -57,7 +59,7 @@ class Display:
         lengths = ", ".join(f"{shape.text_length}+{shape.target_length}" for shape in shapes)
         self.console.print(f"{len(shapes)} compiled shapes (text + targets): {lengths}", markup=False, highlight=False)
         if faults:
-            self.faults(faults)
+            print_faults(self.console, faults)
         if step:
             self.console.print(f"resumed at step {step}")
         self._task = self._bar.add_task("training", total=recipe.steps, completed=step, note="")
@@ -70,8 +72,8 @@ class Display:
 
     def evaluation(self, row: dict[str, Any]) -> None:
         """Prints a line of metrics."""
-        numbers = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name != "step")
-        self.console.print(f"step {row['step']}: {numbers}", highlight=False)
+        numbers = [f"{name} {value:.4f}" for name, value in row.items() if name != "step" and value != -1]
+        self.console.print(f"step {row['step']}: {'  '.join(numbers[:SHOWN])}", highlight=False)
 
     @contextmanager
     def evaluating(self, total: int) -> Iterator[Callable[[int], None]]:
@@ -87,39 +89,15 @@ class Display:
             if not running:
                 self._bar.stop()
 
-    def faults(self, faults: Sequence[Fault], most: int = 5) -> None:
-        """Prints how many faults there are and the first few."""
-        self.console.print(f"[yellow]{len(faults)} faults were set aside:[/yellow]")
-        for fault in faults[:most]:
-            where = f"{fault.file}: " if fault.file else ""
-            self.console.print(f"  {where}{fault.record}: {fault.problem}", markup=False, highlight=False)
-        if len(faults) > most:
-            self.console.print(f"  ... and {len(faults) - most} more; `mmtune data check` lists them all")
-
     def end(self, evaluation: Evaluation | None, unread: Sequence[tuple[str, str]], out: Path) -> None:
         """Prints the final metrics, the pictures that could not be read while training, and where the run lies."""
         self.close()
         if evaluation is not None:
             self.console.print(metrics_table(evaluation.metrics, f"{evaluation.task} on {len(evaluation.records)} records"))
         if unread:
-            self.faults([Fault("", record, "unreadable picture", problem) for record, problem in unread])
+            print_faults(self.console, [Fault("", record, "unreadable picture", problem) for record, problem in unread])
         self.console.print(f"run folder: {out}", highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Ends the bar."""
         self._bar.stop()
-
-
-def metrics_table(metrics: dict[str, Any], title: str) -> Table:
-    """Returns the metrics as a table, per-class values below the overall ones."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in metrics.items():
-        if isinstance(value, dict):
-            for label, numbers in value.items():
-                parts = "  ".join(f"{k} {v:.3f}" for k, v in numbers.items())
-                table.add_row(f"  {label}", parts)
-        else:
-            table.add_row(name, f"{value:.4f}")
-    return table

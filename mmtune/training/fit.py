@@ -172,7 +172,7 @@ def _run(
     )
     left = plan[progress.step :]
     batches = load_batches(left, rows, model.spec.image_tokens)
-    trainer.fit(batches, steps_per_epoch=len(left), epochs=1, verbose=0, callbacks=[watch, milestones])  # pyright: ignore[reportArgumentType]
+    trainer.fit(batches, steps_per_epoch=len(left), shuffle=False, verbose=0, callbacks=[watch, milestones])
 
 
 def _evaluate(model: Model, task: Task, val: Sequence[Record], display: Display) -> Evaluation:

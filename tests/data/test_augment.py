@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mmtune.data.augment import Augment, augment, cut, mirror
-from mmtune.errors import DataError, UsageError
+from mmtune.errors import DataError, RecipeError
 from mmtune.records import Box, Mask, Record
 
 GEOMETRY = Augment(flip=0.5, flip_vertical=0.5, transpose=0.5, crop=0.7, scale=(0.3, 1.6), aspect=2.0, min_visible=0.4)
@@ -179,7 +179,8 @@ def test_wrong_size_is_refused():
 
 
 def test_all_wrong_options_are_reported_together():
-    with pytest.raises(UsageError) as error:
+    with pytest.raises(RecipeError) as error:
         Augment(flip=1.5, hue=0.6, scale=(0.9, 0.5), min_visible=0, aspect=0.5)
-    for name in ("flip must lie in 0..1, not 1.5", "hue", "scale", "min_visible", "aspect"):
-        assert name in str(error.value)
+    assert error.value.problems[0] == "augment.flip: expected 0..1, got 1.5"
+    names = [problem.split(":")[0] for problem in error.value.problems]
+    assert names == ["augment.flip", "augment.hue", "augment.min_visible", "augment.aspect", "augment.scale"]

@@ -15,6 +15,7 @@ from mmtune.data.dataset import FaultLog
 from mmtune.data.read import read
 from mmtune.data.reader import Source
 from mmtune.data.scene_drawing import draw_scene
+from mmtune.data.scene_shapes import bounding_box
 from mmtune.data.scene_texts import QUESTIONS, ask, captions, written
 from mmtune.data.scenes import make_scene, scene_rng, word_count
 from mmtune.data.shape_kinds import COLOURS, KINDS, contrast, outline, plural
@@ -52,7 +53,11 @@ def test_scenes_and_pixels_are_equal_in_another_process():
     here = hashlib.sha256(b"".join(draw_scene(s).tobytes() + repr(s).encode() for s in scenes)).hexdigest()
     for hash_seed in ("1", "2"):
         there = subprocess.run(
-            [sys.executable, "-c", DIGEST], env={"PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", DIGEST],
+            env={"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert there.stdout.strip() == here
 
@@ -113,17 +118,21 @@ def grown(mask):
 
 
 def test_masks_are_what_the_polygons_leave_visible(scenes):
-    overlaps, shares = [], []
+    overlaps, shares, moved = [], [], []
     for scene in scenes[:25]:
         expected, visible = naive_masks(scene)
         for shape, mask in zip(scene.shapes, expected, strict=True):
             overlaps.append((shape.mask & mask).sum() / (shape.mask | mask).sum())
-            # Nothing is missing by more than a pixel, and nothing added but the needle tips of moons, drawn a line wide.
+            # Nothing is missing by more than a pixel, and little added: needle tips and slivers are drawn a line wide.
             assert not (mask & ~grown(shape.mask)).any()
-            assert (shape.mask & ~grown(mask)).sum() <= (6 if shape.kind == "moon" else 0)
+            assert (shape.mask & ~grown(mask)).sum() <= 6
+            moved.append(np.subtract(shape.box, bounding_box(mask)))
         shares += visible
     assert len(overlaps) > 80
-    assert np.mean(overlaps) > 0.92
+    assert np.mean(overlaps) > 0.86
+    left, top, right, bottom = np.mean(moved, axis=0)
+    assert abs(left + right) < 0.3
+    assert abs(top + bottom) < 0.3
     assert min(shares) > 0.55
 
 
@@ -241,9 +250,7 @@ def test_captions_name_all_that_is_there(scenes):
             assert any(shape.colour in first for shape in scene.shapes if shape.centre[0] == left)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("circle", "circles"), ("red cross", "red crosses"), ("moon", "moons")]
-)
+@pytest.mark.parametrize(("name", "expected"), [("circle", "circles"), ("red cross", "red crosses"), ("moon", "moons")])
 def test_plurals(name, expected):
     assert plural(name) == expected
 

@@ -12,9 +12,11 @@ import pytest
 
 from mmtune.data.dataset import FaultLog
 from mmtune.errors import DataError
-from mmtune.metrics.coco import NAMES, TOTALS
+from mmtune.metrics.coco import NAMES, TOTALS, IouType
 from mmtune.metrics.detection import DetectionMetric, evaluate_coco
 from mmtune.records import Box, Prediction, Record
+
+IOU_TYPES: tuple[IouType, ...] = ("bbox", "segm")
 
 # Published with the files in gold/coco_map (see their SOURCE.txt), in the order of NAMES.
 GOLD = {
@@ -48,7 +50,7 @@ def test_boxes_and_masks_in_one_file_score_like_load_res(shared_data):
     results = _json(folder / "instances_val2014_fakesegm100_results.json")
     for index, item in enumerate(results):
         item["bbox"] = [index % 50, index % 40, 90 + index % 30, 95]
-    for iou_type in ("bbox", "segm"):
+    for iou_type in IOU_TYPES:
         scores = evaluate_coco(truth, results, iou_type)
         assert [scores[name] for name in NAMES] == pytest.approx(_official(truth, results, iou_type), abs=1e-12)
 
@@ -56,7 +58,7 @@ def test_boxes_and_masks_in_one_file_score_like_load_res(shared_data):
 def test_masks_alone_give_boxes_and_boxes_alone_give_masks_like_load_res(shared_data):
     folder = shared_data / "gold" / "coco_map"
     truth = _json(folder / "instances_val2014_100.json")
-    for name, iou_type in (("fakesegm100", "bbox"), ("fakebbox100", "segm")):
+    for name, iou_type in zip(("fakesegm100", "fakebbox100"), IOU_TYPES, strict=True):
         results = _json(folder / f"instances_val2014_{name}_results.json")[:150]
         scores = evaluate_coco(truth, results, iou_type)
         assert [scores[name] for name in NAMES] == pytest.approx(_official(truth, results, iou_type), abs=1e-12)
@@ -155,7 +157,9 @@ def test_a_detection_on_a_crowd_or_a_difficult_box_is_neither_right_nor_wrong():
     cat = Box("a", 100, 100, 150, 150)
     hit = Box("a", 100, 100, 150, 150, score=0.5)
     inside, same = Box("a", 10, 10, 20, 20, score=0.9), Box("a", 0, 0, 60, 60, score=0.9)
-    crowd, difficult, plain = (Box("a", 0, 0, 60, 60, crowd=c, difficult=d) for c, d in ((1, 0), (0, 1), (0, 0)))
+    crowd, difficult, plain = (
+        Box("a", 0, 0, 60, 60, crowd=c, difficult=d) for c, d in ((True, False), (False, True), (False, False))
+    )
     assert _score([((cat, crowd), (hit, inside, same, same))])["AP"] == pytest.approx(1)  # however many
     assert _score([((cat, difficult), (hit, same))])["AP"] == pytest.approx(1)
     assert _score([((cat, difficult), (hit,))])["AR100"] == pytest.approx(1)  # not missed
@@ -177,7 +181,7 @@ def test_random_cases_against_a_naive_average_precision(seed):
     naive = {
         label: [_naive_ap(pairs, label, threshold) for threshold in thresholds] for label in sorted(_labels(pairs))
     }
-    known = {label: values for label, values in naive.items() if values[0] is not None}
+    known = {label: [v for v in values if v is not None] for label, values in naive.items() if None not in values}
     for label, values in known.items():
         assert scores["per_class"][label]["AP"] == pytest.approx(sum(values) / 10, abs=1e-9), label
         assert scores["per_class"][label]["AP50"] == pytest.approx(values[0], abs=1e-9), label

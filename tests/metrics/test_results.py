@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -293,7 +294,7 @@ def _official_voc(folder):
 
     found = json.loads((folder / "detections" / FORMS[3]).read_text())
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(folder / TRUTHS[3]))
+        truth: Any = COCO(str(folder / TRUTHS[3]))
         images = {image["file_name"]: image["id"] for image in truth.dataset["images"]}
         categories = {category["name"]: category["id"] for category in truth.dataset["categories"]}
         files = {image["id"]: image["file_name"] for image in found["images"]}

@@ -1,0 +1,55 @@
+"""`mmtune data check` and `mmtune data convert`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def check(
+    data: Annotated[str, typer.Argument(help="A file, folder, address, or 'shapes'.")],
+    task: Annotated[str | None, typer.Option(help="Check what this task needs, and draw its targets.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Draw decoded targets into this folder.")] = None,
+    json: Annotated[str | None, typer.Option(help="Write the report to this file ('-': standard output).")] = None,
+    format_: Annotated[str | None, typer.Option("--format", help="Format of the data.  [default: detected]")] = None,
+) -> None:
+    """Count what is in a data set, and name every fault with its file and record."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from mmtune.cli.output import write_json
+    from mmtune.data.check import check as look
+    from mmtune.data.read import read
+    from mmtune.registry import task_class
+
+    adapter = task_class(task) if task is not None else None
+    dataset = read(data, task=task, format=format_)
+    chosen = adapter(dataset.classes) if adapter is not None else None
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        line = bar.add_task("decoding", total=len(dataset))
+        report = look(dataset, chosen, out, lambda done, total: bar.update(line, completed=done, total=total))
+    if json != "-":
+        for text in report.lines():
+            typer.echo(text)
+    write_json(report.as_json(), json)
+
+
+@app.command()
+def convert(
+    data: Annotated[str, typer.Argument(help="A file, folder, address, or 'shapes'.")],
+    out: Annotated[Path, typer.Argument(help="Where to write; must not exist.")],
+    format_: Annotated[str, typer.Option("--format", help="coco, jsonl, yolo or voc.")],
+    task: Annotated[str | None, typer.Option(help="Name of the task that the data is for.")] = None,
+) -> None:
+    """Write a data set in another format."""
+    from mmtune.data.convert import convert as write
+    from mmtune.data.read import read
+
+    dataset = read(data, task=task)
+    write(dataset, out, format_)
+    typer.echo(f"{len(dataset)} records written to {out}")
+    for kind, count in dataset.fault_counts.items():
+        typer.echo(f"{count} x {kind} set aside while reading; `mmtune data check` names each", err=True)

@@ -1,0 +1,50 @@
+"""`mmtune eval`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="tiny, a preset, or a folder such as a run.")],
+    task: Annotated[str, typer.Option(help="Name of the task.")],
+    data: Annotated[str, typer.Option(help="A file, folder, address, or 'shapes'.")],
+    json: Annotated[str | None, typer.Option(help="Write the metrics to this file ('-': standard output).")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="Write one JSON line a record to this file.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many records.")] = None,
+    format_: Annotated[str | None, typer.Option("--format", help="Format of the data.  [default: detected]")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts decoded at once.")] = 16,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of an answer.")] = None,
+    beams: Annotated[int, typer.Option(min=1, help="Width of beam search; 1 is greedy.")] = 1,
+) -> None:
+    """Score a model on a data set, by the metrics of the task's field."""
+    from rich.console import Console
+
+    from mmtune.api import evaluate as run
+    from mmtune.cli.output import write_json
+    from mmtune.decoding.sampling import Sampler
+    from mmtune.evaluation import write_predictions
+    from mmtune.models.load import load
+    from mmtune.predicting import task_for
+    from mmtune.registry import task_class
+    from mmtune.reports.tables import metrics_table, print_faults
+
+    task_class(task)
+    loaded = load(model)
+    found = run(
+        loaded,
+        task=task,
+        data=data,
+        format=format_,
+        limit=limit,
+        sampler=Sampler(beams=beams),
+        max_tokens=max_tokens,
+        batch_size=batch_size,
+    )
+    console = Console(stderr=True)
+    print_faults(console, found.faults)
+    console.print(metrics_table(found.metrics, f"{task} on {len(found.records)} records"))
+    write_json(found.as_json(), json)
+    if predictions is not None:
+        write_predictions(task_for(loaded, task), found, predictions)

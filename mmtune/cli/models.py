@@ -1,0 +1,46 @@
+"""`mmtune models`."""
+
+from typing import Annotated
+
+import typer
+
+
+def models(
+    model: Annotated[str | None, typer.Argument(help="A model to describe; left out: all are listed.")] = None,
+) -> None:
+    """List the models there are, or describe one."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from mmtune.models.load import load, preset_metadata
+
+    console = Console()
+    table = Table(box=None)
+    if model is None:
+        table.add_column("model")
+        table.add_column("parameters", justify="right")
+        table.add_column("what it is")
+        table.add_row("tiny", "2,875,680", "embedded, works offline")
+        for name, about in sorted(preset_metadata().items()):
+            description = str(about.get("description", "")).split(". ")[0]
+            table.add_row(name, f"{about.get('params', 0):,}", description)
+        console.print(table)
+        console.print("Also: a run folder, a Keras preset folder, kaggle://..., hf://...", highlight=False)
+        return
+    from dataclasses import asdict
+
+    loaded = load(model)
+    table.add_column("property")
+    table.add_column("value")
+    table.add_row("name", model)
+    table.add_row("parameters", f"{loaded.backbone.count_params():,}")
+    table.add_row("family", loaded.spec.family)
+    for part, spec in (("text", loaded.spec.text), ("vision", loaded.spec.vision)):
+        for key, value in asdict(spec).items() if spec is not None else ():
+            table.add_row(f"{part}.{key}", str(value))
+    if loaded.image_size:
+        table.add_row("image", f"{loaded.image_size} px square, bilinear with antialiasing, values in -1..1")
+    if loaded.setup is not None:
+        table.add_row("fine-tuned for", loaded.setup.task)
+        table.add_row("classes", " ; ".join(loaded.setup.classes))
+    console.print(table)

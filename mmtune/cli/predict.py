@@ -1,0 +1,59 @@
+"""`mmtune predict`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="tiny, a preset, or a folder such as a run.")],
+    task: Annotated[str, typer.Option(help="Name of the task.")],
+    image: Annotated[list[Path] | None, typer.Option(help="Pictures: --image a.jpg b.jpg ...")] = None,
+    prompt: Annotated[str | None, typer.Option(help="The prefix; left out: what the model was taught.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of an answer.")] = None,
+    json: Annotated[str | None, typer.Option(help="Write the answers to this file ('-': standard output).")] = None,
+    draw: Annotated[Path | None, typer.Option(help="Draw the answers on the pictures, into this folder.")] = None,
+    beams: Annotated[int, typer.Option(min=1, help="Width of beam search; 1 is greedy.")] = 1,
+) -> None:
+    """Answer about pictures or prompts."""
+    from mmtune.cli.output import write_json
+    from mmtune.data.images import size_of
+    from mmtune.registry import task_class
+
+    adapter = task_class(task)
+    files = list(image or [])
+    if adapter.needs_picture:
+        from mmtune.data.images import FilePicture
+        from mmtune.errors import UsageError
+
+        if not files:
+            raise UsageError(f"the task {task} needs a picture: --image FILE")
+        for file in files:
+            size_of(FilePicture(file))
+
+    from mmtune.decoding.sampling import Sampler
+    from mmtune.models.load import load
+    from mmtune.predicting import predict as run
+
+    answers = run(
+        load(model),
+        files or [None],
+        task=task,
+        prompt=prompt,
+        max_tokens=max_tokens,
+        sampler=Sampler(beams=beams),
+    )
+    if json != "-":
+        for answer in answers:
+            name = f"{answer.record.picture.name}: " if answer.record.picture else ""
+            typer.echo(f"{name}{answer.text}")
+    write_json([answer.as_json() for answer in answers], json)
+    if draw is not None:
+        from mmtune.files import atomic
+
+        for number, answer in enumerate(answers):
+            stem = Path(answer.record.picture.name).stem if answer.record.picture else str(number)
+            with atomic(draw / f"{stem}.png") as temporary:
+                answer.draw().save(temporary, "PNG")
+            typer.echo(f"drawn: {draw / f'{stem}.png'}", err=True)

@@ -1,0 +1,62 @@
+"""`mmtune train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmtune.errors import UsageError
+
+
+def train(
+    recipe: Annotated[Path | None, typer.Argument(help="A TOML recipe; the options below override it.")] = None,
+    task: Annotated[str | None, typer.Option(help="Name of the task.")] = None,
+    data: Annotated[str | None, typer.Option(help="Training data: a file, folder, address, or 'shapes'.")] = None,
+    val: Annotated[str | None, typer.Option(help="Validation data, or a fraction of the training data.")] = None,
+    model: Annotated[str | None, typer.Option(help="What to start from.  [default: tiny]")] = None,
+    out: Annotated[str | None, typer.Option(help="The run's folder.  [default: runs/run]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of batches.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the data.  [default: 10]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows a batch.  [default: 8]")] = None,
+    lora_rank: Annotated[int | None, typer.Option(help="Rank of the adapter.  [default: 8]")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Train all weights instead of an adapter.")] = False,
+    mesh: Annotated[str | None, typer.Option(help="Device mesh, such as data=2,model=4.")] = None,
+    format_: Annotated[str | None, typer.Option("--format", help="Format of the data.  [default: detected]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.  [default: 0]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any key of the recipe: optimizer.learning_rate=1e-4 ...")
+    ] = None,
+) -> None:
+    """Fine-tune a model on a data set; the run folder holds everything it made.
+
+    A run that was cut goes on with `mmtune train --out RUN --resume`.
+    """
+    from mmtune.recipe import read_recipe
+
+    if full and lora_rank is not None:
+        raise UsageError("--full trains all weights and --lora-rank an adapter: give one of them")
+    if resume and recipe is None and out is not None and (Path(out) / "recipe.toml").is_file():
+        recipe = Path(out) / "recipe.toml"
+    elif resume and (out is None or not (Path(out) / "recipe.toml").is_file()):
+        raise UsageError(f"--resume: {out or 'no --out given'} holds no run to go on with")
+    changes = {
+        "task": task,
+        "data": data,
+        "val": val,
+        "model": model,
+        "out": out,
+        "steps": steps,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "full": full or None,
+        "mesh": mesh,
+        "format": format_,
+        "seed": seed,
+    }
+    assignments = [] if lora_rank is None else [f"lora.rank={lora_rank}"]
+    read = read_recipe(recipe, changes, assignments + (set_ or []))
+
+    from mmtune.api import train_recipe
+
+    train_recipe(read, resume=resume)

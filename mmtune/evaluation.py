@@ -141,7 +141,9 @@ def _answer(
     batch_size: int,
     grammars: dict[tuple[str, ...], Any],
 ) -> Iterable[tuple[Record, Prediction]]:
-    asked: list[tuple[int, Query]] = [(i, query) for i, (record, _) in enumerate(ready) for query in task.queries(record)]
+    asked: list[tuple[int, Query]] = [
+        (i, query) for i, (record, _) in enumerate(ready) for query in task.queries(record)
+    ]
     for _, query in asked:
         if query.labels not in grammars:
             grammars[query.labels] = task.grammar(query, model.tokenizer)

@@ -21,11 +21,9 @@ from mmtune.models.lora_config import LoRA
 from mmtune.models.spec import ModelSpec, read_spec
 from mmtune.models.tokenizer import Tokenizer
 from mmtune.models.weights import Tree, model_variables, values
-from mmtune.records import Output, Picture
+from mmtune.records import Output
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from mmtune.predicting import Answer
 
 Pictures = "Sequence[Image.Image | np.ndarray | Picture | str | Path | None]"
@@ -152,7 +150,9 @@ class Model:
         )
         return [self._output(answer) for answer in decoded]
 
-    def score(self, images: "Sequence[Any] | Any | None", prompts: Sequence[str] | str, texts: Sequence[str]) -> list[Output]:
+    def score(
+        self, images: "Sequence[Any] | Any | None", prompts: Sequence[str] | str, texts: Sequence[str]
+    ) -> list[Output]:
         """Returns the log-probability of each token of the given answers, by one teacher-forced pass."""
         requests = self._requests(images, prompts, None)
         targets = [[*self.tokenizer.encode(text), self.tokenizer.eos] for text in texts]

@@ -118,9 +118,7 @@ def predict(
         picture = None if image is None else _picture(image)
         size = picture.open().size if picture is not None else None
         records.append(Record(id=str(number), picture=picture, size=size, prefix=prompt))
-    found = evaluate_records(
-        model, adapter, records, sampler=sampler, max_tokens=max_tokens, batch_size=batch_size
-    )
+    found = evaluate_records(model, adapter, records, sampler=sampler, max_tokens=max_tokens, batch_size=batch_size)
     return [Answer(p, record, adapter) for record, p in zip(found.records, found.predictions, strict=True)]
 
 

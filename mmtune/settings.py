@@ -49,7 +49,9 @@ def build(cls: type[T], table: Mapping[str, Any], prefix: str = "") -> T:
     except RecipeError:
         raise
     except MmtuneError as error:
-        raise RecipeError([f"{prefix}{error}" if prefix and not str(error).startswith(prefix) else str(error)]) from error
+        raise RecipeError(
+            [f"{prefix}{error}" if prefix and not str(error).startswith(prefix) else str(error)]
+        ) from error
 
 
 def plain(settings: Any) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Task adapters: one file a task; installed as `mmtune.tasks`."""

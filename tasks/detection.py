@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from mmtune.codecs.grammar import Automaton
+    from mmtune.data.dataset import FaultLog
     from mmtune.metrics.base import Metric
     from mmtune.models.tokenizer import Tokenizer
 
@@ -206,6 +207,13 @@ class Detection(Task):
                 count,
                 self.options.limit,
             )
+
+    @classmethod
+    def score_files(cls, truth: Path, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
+        """Scores COCO results, and the other public forms, against the truth of any reader."""
+        from mmtune.metrics.results import score_detection
+
+        return score_detection(truth, predictions, form, log)
 
     def draw(self, image: "Image.Image", prediction: Prediction) -> "Image.Image":
         """Returns the picture with the boxes, a colour for each class."""

@@ -11,7 +11,9 @@ def score(
     truth: Annotated[Path, typer.Option(help="The truth, in any form that a reader knows.")],
     predictions: Annotated[Path, typer.Option(help="A result file, or a folder of them.")],
     json: Annotated[str | None, typer.Option(help="Write the metrics to this file ('-': standard output).")] = None,
-    format_: Annotated[str | None, typer.Option("--format", help="Form of the predictions.  [default: detected]")] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="Form of the predictions.  [default: detected]")
+    ] = None,
 ) -> None:
     """Score official result files against the truth, without a model."""
     from rich.console import Console

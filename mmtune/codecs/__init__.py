@@ -1,0 +1,1 @@
+"""Text forms of boxes and masks, and the grammars of their targets."""

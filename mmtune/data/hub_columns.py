@@ -70,6 +70,7 @@ class Layout:
     is_label: bool
     objects: Objects | None
     id: str | None
+    image_id: str | None
     width: str | None
     height: str | None
     box_format: str | None
@@ -80,7 +81,7 @@ class Layout:
         found = self.objects
         parts = () if found is None else (found.bbox, found.category, found.area, found.crowd)
         inner = (found.container,) if found is not None and found.container else parts
-        named = (self.prefix, self.text, self.id, self.width, self.height, self.box_format, *inner)
+        named = (self.prefix, self.text, self.id, self.image_id, self.width, self.height, self.box_format, *inner)
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
@@ -120,6 +121,7 @@ def layout_of(columns: Mapping[str, Column]) -> Layout:
         is_label=is_label and prefix is None if image is not None else is_label,
         objects=objects,
         id=first_key(columns, IDS),
+        image_id=first_key(columns, ("image_id",)),
         width=first_key(columns, ("width", "image_width")),
         height=first_key(columns, ("height", "image_height")),
         box_format=first_key(columns, ("bbox_format", "box_format")),

@@ -77,7 +77,7 @@ def saved_splits(path: Path) -> Mapping[str, "Dataset"]:
         found = datasets.load_from_disk(str(path))
     except Exception as error:  # the library raises anything from ValueError to pyarrow's own
         raise DataError(f"{path}: expected a folder written by save_to_disk; {_reason(error)}") from error
-    return dict(found) if isinstance(found, datasets.DatasetDict) else {"": found}
+    return _by_split(found)
 
 
 def parquet_files(path: Path) -> Sequence[TableFile]:
@@ -117,13 +117,19 @@ def hub_splits(name: str, config: str | None, revision: str | None) -> Mapping[s
 
     try:
         with _quiet():
-            return dict(datasets.load_dataset(name, config, revision=revision))
+            return _by_split(datasets.load_dataset(name, config, revision=revision))
     except Exception as error:  # as above, and those of the connection
         raise DataError(
-            f"hf://{name}: expected a data set on the Hugging Face hub, or in its cache, but {_reason(error)}; check the "
-            "name and the connection, or load it where there is a network, write it with save_to_disk and give that "
-            "folder (HF_DATASETS_OFFLINE=1 uses a copy in the cache at once)"
+            f"hf://{name}: expected a data set on the Hugging Face hub, or in its cache, but {_reason(error)}; check "
+            "the name and the connection, or load it where there is a network, write it with save_to_disk and give "
+            "that folder (HF_DATASETS_OFFLINE=1 uses a copy in the cache at once)"
         ) from error
+
+
+def _by_split(found: Any) -> Mapping[str, "Dataset"]:
+    from datasets import DatasetDict
+
+    return {str(split): rows for split, rows in found.items()} if isinstance(found, DatasetDict) else {"": found}
 
 
 def undecoded(rows: "Dataset", column: str) -> "Dataset":
@@ -137,12 +143,13 @@ def undecoded(rows: "Dataset", column: str) -> "Dataset":
 
 
 def missing_pictures(pictures: "Dataset", column: str, base: Path) -> Mapping[int, str]:
-    """Returns the rows without a picture, and what is there instead; no bytes are copied."""
+    """Returns the rows without a picture, and what is there instead; nothing is decoded."""
     import pyarrow as pa
 
     found: dict[int, str] = {}
     start = 0
-    for batch in pictures.with_format("arrow").iter(batch_size=1000):
+    tables: Any = pictures.with_format("arrow")
+    for batch in tables.iter(batch_size=1000):
         cells = batch.column(column)
         paths = cells
         if pa.types.is_struct(cells.type):

@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 import importlib
-import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,6 @@ _READERS = {
     "coco": "mmtune.data.coco:Coco",
     "voc": "mmtune.data.voc:Voc",
     "yolo": "mmtune.data.yolo:Yolo",
-    "vqa": "mmtune.data.vqa:Vqa",
     "jsonl": "mmtune.data.jsonl:Jsonl",
     "csv": "mmtune.data.csv:Csv",
     "folder": "mmtune.data.folder:Folder",
@@ -213,7 +211,7 @@ def _located(target: str) -> Path:
 
 
 def _claiming(path: Path) -> Reader:
-    readers = [reader(name) for name, home in _READERS.items() if _is_there(home)]
+    readers = [reader(name) for name in _READERS]
     for candidate in readers:
         if candidate.claims(path):
             return candidate
@@ -222,11 +220,6 @@ def _claiming(path: Path) -> Reader:
         f"{path}: expected a data set of a known format, but none was recognised; point at its file or folder, or "
         f"name its format. Known formats:\n{expected}"
     )
-
-
-def _is_there(home: str) -> bool:
-    """Whether a reader's module exists; some are still being written."""
-    return importlib.util.find_spec(home.partition(":")[0]) is not None
 
 
 def _unique(records: Sequence[Record], log: FaultLog) -> tuple[Record, ...]:

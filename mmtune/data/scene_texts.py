@@ -157,7 +157,7 @@ def _relations(scene: Scene, axis: int, choice: str, answers: tuple[str, str]) -
     for a, b in itertools.permutations(_sole(scene.shapes, lambda s: s.kind), 2):
         away = a.centre[axis] - b.centre[axis]
         if abs(away) > _APART * scene.size:
-            found.append((f"is the {a.kind} {choice} the {b.kind}?", answers[away < 0]))
+            found.append((f"is the {a.kind} {choice} the {b.kind}?", answers[away > 0]))
     return found
 
 

@@ -169,7 +169,8 @@ def _has_labels(folder: Path) -> bool:
         return False
     files = sorted(file for file in folder.glob("*.txt") if file.name not in _NO_LABELS)[:5]
     rows = [file.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0].split() for file in files]
-    return bool(files) and all(not row or (len(row) >= 5 and row[0].isdigit()) for row in rows)
+    sound = [len(row) >= 5 and row[0].removesuffix(".0").isdigit() for row in rows]
+    return bool(files) and (any(sound) or not any(rows))
 
 
 def _listed(file: Path, layout: Layout) -> Iterator[Entry]:

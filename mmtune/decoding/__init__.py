@@ -1,0 +1,1 @@
+"""Writing answers: prefill, the compiled loop, samplers, beams, constraints, scores."""

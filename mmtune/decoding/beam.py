@@ -67,9 +67,7 @@ def search(
         parent = (jnp.arange(rows)[:, None] * beams + flat // vocabulary).reshape(-1)
         token = (flat % vocabulary).reshape(-1).astype(jnp.int32)
         score = score.reshape(-1)
-        done, lengths, state, tokens, logprobs = (
-            reorder(x, parent) for x in (done, lengths, state, tokens, logprobs)
-        )
+        done, lengths, state, tokens, logprobs = (reorder(x, parent) for x in (done, lengths, state, tokens, logprobs))
         gained = jnp.where(done, 0.0, raw[parent, token])
         tokens = jax.lax.dynamic_update_slice(tokens, token[:, None], (0, i))
         logprobs = jax.lax.dynamic_update_slice(logprobs, gained[:, None], (0, i))

@@ -106,7 +106,14 @@ def prefill(
 
 
 def step(
-    weights: Tree, spec: ModelSpec, adapter: Adapter, cache: Cache, seen: Array, tokens: Array, position: Array, slot: Any
+    weights: Tree,
+    spec: ModelSpec,
+    adapter: Adapter,
+    cache: Cache,
+    seen: Array,
+    tokens: Array,
+    position: Array,
+    slot: Any,
 ) -> tuple[Array, Cache, Array]:
     """Runs one new token of each row.
 
@@ -187,9 +194,7 @@ def write(
         logprobs = jax.lax.dynamic_update_slice(logprobs, logprob[:, None], (0, i))
         lengths = lengths + ~done
         done = done | (token == eos)
-        predicted, cache, seen = step(
-            weights, spec, low_rank, cache, seen, token, prefix.lengths + i, first_slot + i
-        )
+        predicted, cache, seen = step(weights, spec, low_rank, cache, seen, token, prefix.lengths + i, first_slot + i)
         return i + 1, predicted, cache, seen, state, done, tokens, logprobs, lengths
 
     start = jnp.int32(0) if constraint is None else constraint.start

@@ -1,0 +1,1 @@
+"""The field's own scores: pure, mergeable, no Keras."""

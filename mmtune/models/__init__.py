@@ -1,0 +1,1 @@
+"""Loading, describing and running models, and adapters on them."""

@@ -110,8 +110,13 @@ def decode_layers(
 def logits(weights: Tree, spec: TextSpec, hidden: Array) -> Array:
     """Returns float32 vocabulary logits (..., vocabulary) of hidden states (..., hidden)."""
     head = weights["embedding"].T if spec.tied else weights["head"]
-    out = jnp.matmul(hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    out = jnp.matmul(hidden, head.astype(hidden.dtype), preferred_element_type=wide(hidden.dtype))
     return soft_cap(out, spec.final_softcap)
+
+
+def wide(dtype: jnp.dtype) -> jnp.dtype:
+    """Returns the dtype of norms, softmax and logits: float32 for anything narrower."""
+    return jnp.promote_types(dtype, jnp.float32)
 
 
 def soft_cap(x: Array, cap: float | None) -> Array:
@@ -126,9 +131,9 @@ def within(queries: Array, keys: Array, window: int) -> Array:
 
 def rms_norm(x: Array, scale: Array, spec: TextSpec) -> Array:
     """Root-mean-square normalisation in float32, returned in x's dtype."""
-    wide = x.astype(jnp.float32)
-    normal = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + spec.norm_epsilon)
-    return (normal * (spec.norm_offset + scale.astype(jnp.float32))).astype(x.dtype)
+    y = x.astype(wide(x.dtype))
+    normal = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + spec.norm_epsilon)
+    return (normal * (spec.norm_offset + scale.astype(y.dtype))).astype(x.dtype)
 
 
 def rotary(positions: Array, spec: TextSpec) -> tuple[Array, Array]:
@@ -225,7 +230,7 @@ def attend(query: Array, key: Array, value: Array, mask: Array, spec: TextSpec) 
         scores = query.reshape(batch, length * heads, width) @ key[:, :, 0].swapaxes(1, 2)
     else:
         scores = jnp.einsum("bskgh,btkh->bskgt", query.reshape(batch, length, groups, -1, width), key)
-    scores = soft_cap(scores.reshape(batch, length, heads, -1).astype(jnp.float32), spec.attention_softcap)
+    scores = soft_cap(scores.reshape(batch, length, heads, -1).astype(wide(scores.dtype)), spec.attention_softcap)
     weights = jax.nn.softmax(jnp.where(mask[:, :, None, :], scores, MASKED), axis=-1).astype(value.dtype)
     if groups == 1:
         return (weights.reshape(batch, length * heads, -1) @ value[:, :, 0]).reshape(batch, length, heads * width)

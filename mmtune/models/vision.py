@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from mmtune.models.forward import wide
 from mmtune.models.linear import NO_ADAPTER, Adapter, Array, linear
 from mmtune.models.spec import VisionSpec
 from mmtune.models.weights import Tree
@@ -47,10 +48,10 @@ def encode_images(
 
 def layer_norm(x: Array, weights: Tree, epsilon: float) -> Array:
     """Layer normalisation in float32, returned in x's dtype."""
-    wide = x.astype(jnp.float32)
-    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    y = x.astype(wide(x.dtype))
+    centred = y - jnp.mean(y, axis=-1, keepdims=True)
     normal = centred * jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + epsilon)
-    return (normal * weights["scale"].astype(jnp.float32) + weights["bias"].astype(jnp.float32)).astype(x.dtype)
+    return (normal * weights["scale"].astype(y.dtype) + weights["bias"].astype(y.dtype)).astype(x.dtype)
 
 
 def _patches(images: Array, weights: Tree, size: int) -> Array:
@@ -71,7 +72,7 @@ def _block(weights: Tree, x: Array, *, spec: VisionSpec, path: str, adapter: Ada
         for name in ("q_proj", "k_proj", "v_proj")
     )
     scores = jnp.einsum("bqnh,bknh->bnqk", query, key) * query.shape[-1] ** -0.5
-    attention = jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(x.dtype)
+    attention = jax.nn.softmax(scores.astype(wide(x.dtype)), axis=-1).astype(x.dtype)
     attended = jnp.einsum("bnqk,bknh->bqnh", attention, value).reshape(batch, length, -1)
     x = x + _dense(attended, weights["out_proj"], f"{path}.self_attn.out_proj", adapter)
     normal = layer_norm(x, weights["mlp_norm"], spec.norm_epsilon)

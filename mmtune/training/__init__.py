@@ -1,0 +1,1 @@
+"""Runs: plan, fit, checkpoints, logs."""

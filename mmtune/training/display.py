@@ -93,7 +93,9 @@ class Display:
         """Prints the final metrics, the pictures that could not be read while training, and where the run lies."""
         self.close()
         if evaluation is not None:
-            self.console.print(metrics_table(evaluation.metrics, f"{evaluation.task} on {len(evaluation.records)} records"))
+            self.console.print(
+                metrics_table(evaluation.metrics, f"{evaluation.task} on {len(evaluation.records)} records")
+            )
         if unread:
             print_faults(self.console, [Fault("", record, "unreadable picture", problem) for record, problem in unread])
         self.console.print(f"run folder: {out}", highlight=False, soft_wrap=True)

@@ -60,7 +60,7 @@ def list_examples(
     for record in records:
         if task.needs_picture and record.size is None and record.picture is not None:
             try:
-                record = replace(record, size=size_of(record.picture))  # noqa: PLW2901
+                record = replace(record, size=size_of(record.picture))
             except DataError as error:
                 log.add(record.source, record.id, "unreadable picture", str(error))
                 continue
@@ -69,7 +69,9 @@ def list_examples(
             continue
         bound = task.max_tokens([record], tokenizer)
         if max_tokens is not None and bound > max_tokens:
-            log.add(record.source, record.id, "target too long", f"has up to {bound} tokens, max_tokens is {max_tokens}")
+            log.add(
+                record.source, record.id, "target too long", f"has up to {bound} tokens, max_tokens is {max_tokens}"
+            )
             continue
         for query in task.queries(record):
             count = len(task.targets(record, query))

@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -82,7 +81,13 @@ def fit(
     checkpoints = Checkpoints(out / "checkpoints")
     progress = checkpoints.restore(trainer) if resume and checkpoints.latest is not None else Progress()
     display.start(
-        recipe, model, examples=len(examples), shapes=shapes, step=progress.step, trainable=_count(trainer), faults=[*faults, *log.faults]
+        recipe,
+        model,
+        examples=len(examples),
+        shapes=shapes,
+        step=progress.step,
+        trainable=_count(trainer),
+        faults=[*faults, *log.faults],
     )
     rows = RowMaker(examples, task, model.tokenizer, model.image_size, recipe.augment, recipe.seed)
     logs = Logs(out, _metric_names(task), progress.step)

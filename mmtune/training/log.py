@@ -26,7 +26,9 @@ class CsvLog:
         rows = []
         if file.is_file():
             with file.open(newline="") as old:
-                rows = [row for row in csv.DictReader(old) if (row["step"] or "x").isdigit() and int(row["step"]) <= step]
+                rows = [
+                    row for row in csv.DictReader(old) if (row["step"] or "x").isdigit() and int(row["step"]) <= step
+                ]
         with atomic(file) as temporary, temporary.open("w", newline="") as new:
             writer = csv.DictWriter(new, self.columns, extrasaction="ignore")
             writer.writeheader()

@@ -39,7 +39,9 @@ def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     return optimizer
 
 
-def _schedule(peak: float, kind: str, warmup: int, updates: int) -> "float | keras.optimizers.schedules.LearningRateSchedule":
+def _schedule(
+    peak: float, kind: str, warmup: int, updates: int
+) -> "float | keras.optimizers.schedules.LearningRateSchedule":
     if kind == "constant" and warmup == 0:
         return peak
     # A rate of exactly zero would waste the first update.

@@ -41,7 +41,9 @@ def choose_shapes(examples: Sequence[Example], most: int) -> list[Shape]:
     return shapes
 
 
-def make_plan(examples: Sequence[Example], shapes: Sequence[Shape], batch_size: int, steps: int, seed: int) -> list[Batch]:
+def make_plan(
+    examples: Sequence[Example], shapes: Sequence[Shape], batch_size: int, steps: int, seed: int
+) -> list[Batch]:
     """Returns the batches of a run.
 
     Every epoch is a new permutation. Rows of one shape share a batch; those left over at an epoch's end begin the next

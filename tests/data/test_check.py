@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from mmtune.tasks.detection import Detection
 from PIL import Image
 
 from mmtune.data.check import check
@@ -13,6 +12,7 @@ from mmtune.data.dataset import Dataset
 from mmtune.data.images import BytesPicture, FilePicture
 from mmtune.records import Box, Fault, Mask, Prediction, Query, Record, Span
 from mmtune.task import Task
+from mmtune.tasks.detection import Detection
 
 
 @dataclass(frozen=True)

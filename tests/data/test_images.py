@@ -1,6 +1,7 @@
 """Opening pictures of every mode and orientation, and finding their files."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -157,7 +158,7 @@ def test_undecodable_bytes_name_themselves(data: bytes, what: str) -> None:
 
 
 @pytest.mark.parametrize("opened", [size_of, lambda picture: picture.open()], ids=["size", "open"])
-def test_absent_and_unreadable_files(tmp_path: Path, opened) -> None:  # noqa: ANN001
+def test_absent_and_unreadable_files(tmp_path: Path, opened: Callable[[FilePicture], object]) -> None:
     with pytest.raises(DataError, match=r"gone\.jpg: expected a picture, but there is no such file; check"):
         opened(FilePicture(tmp_path / "gone.jpg"))
     with pytest.raises(DataError, match="check what lies at that path"):

@@ -1,4 +1,7 @@
-"""Fine-tune, evaluate and show PaliGemma and Gemma 2 on your own data. Names resolve on first use: the import is light."""
+"""Fine-tune, evaluate and show PaliGemma and Gemma 2 on your own data.
+
+Names resolve on first use: the import is light.
+"""
 
 import importlib
 import os

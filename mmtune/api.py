@@ -123,7 +123,7 @@ def train_recipe(
     evaluation, found, seconds = fit(
         held, recipe, training, validation, resume=resume, display=Display(quiet=not verbose), faults=faults
     )
-    return Run(Path(recipe.out), held, evaluation.metrics if evaluation else {}, tuple([*faults, *found]), seconds)
+    return Run(Path(recipe.out), held, evaluation.metrics if evaluation else {}, (*faults, *found), seconds)
 
 
 def evaluate(

@@ -57,7 +57,7 @@ def evaluate_records(
     sampler: Sampler = GREEDY,
     max_tokens: int | None = None,
     batch_size: int = 16,
-    on_done: Callable[[int], None] = lambda count: None,
+    on_done: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
     """Predicts and scores.
 

@@ -26,8 +26,6 @@ from mmtune.records import Output
 if TYPE_CHECKING:
     from mmtune.predicting import Answer
 
-Pictures = "Sequence[Image.Image | np.ndarray | Picture | str | Path | None]"
-
 
 @dataclass(frozen=True)
 class Setup:
@@ -124,7 +122,7 @@ class Model:
         sampler: Sampler = GREEDY,
         grammars: Sequence[Automaton | None] | None = None,
         batch_size: int = 16,
-        on_done: Callable[[int], None] = lambda count: None,
+        on_done: Callable[[int], None] = lambda _: None,
     ) -> list[Output]:
         """Answers prompts about images.
 

@@ -47,10 +47,12 @@ class Box:
 
     @property
     def width(self) -> float:
+        """Pixels from left to right edge."""
         return self.x1 - self.x0
 
     @property
     def height(self) -> float:
+        """Pixels from top to bottom edge."""
         return self.y1 - self.y0
 
 

@@ -17,7 +17,7 @@ def build(cls: type[T], table: Mapping[str, Any], prefix: str = "") -> T:
     """Returns an instance of a dataclass from a table.
 
     Args:
-        cls: A dataclass whose fields are bool, int, float, str, tuples of these, dictionaries, dataclasses, or optional.
+        cls: A dataclass of bool, int, float, str, tuples of these, dictionaries, dataclasses, any of them optional.
         table: Values by field name; missing ones keep their defaults.
         prefix: What stands before the keys in messages, such as "optimizer.".
 

@@ -56,8 +56,8 @@ def collate(
 
     Returns:
         inputs: "images" (rows, size, size, 3) uint8 where there are images; "token_ids", "positions" and "segments"
-        (rows, text) int32, segments 0 for the prefix, 1, 2, ... for suffixes, -1 for padding; "targets" (rows, n) int32,
-        indices into image and text tokens of the position that predicts each label.
+        (rows, text) int32, segments 0 for the prefix, 1, 2, ... for suffixes, -1 for padding; "targets" (rows, n)
+        int32, indices into image and text tokens of the position that predicts each label.
         labels: "labels" (rows, n) int32; "weights" (rows, n) float32, which sum to 1 over each suffix with any weight.
     """
     width = text_length or max(row.text_length for row in rows)

@@ -90,7 +90,7 @@ def _read_file(
         number = rows[0].number
         record = Record(name or f"{file.path.name}:{number}", prefix=prefix, source=f"{file.path}:{number}")
         if "image" in columns.at:
-            path = index.find(name) or (None if Path(name).suffix else index.find_stem(name))
+            path = index.find(name) or index.find_stem(name)
             if path is None and source.need_pictures:
                 problem = f"expected a picture named '{name}' near {file.path.parent}, there is none; it was left out"
                 log.add(record.source, record.id, "missing picture", problem)

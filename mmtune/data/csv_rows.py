@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmtune.data.dataset import FaultLog
+from mmtune.data.finding import picture_index
 from mmtune.data.images import SUFFIXES
 from mmtune.data.json_lines import short
 from mmtune.errors import DataError
@@ -36,6 +37,7 @@ _WORDS = {
     "text": ("suffix", "caption", "comment", "text", "answer", "sentence", "transcription", "words", "response"),
 }
 _HEAD = 1 << 16
+_MOST_LINES = 200  # that one quoted text may have, so that a quote that is never closed spoils one line only
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def table_columns(file: Path) -> Columns | None:
             head = _text(stream.read(_HEAD), file, cut=True)
     except (OSError, DataError):
         return None
-    return _columns(next((line for line in io.StringIO(head, newline="") if line.strip()), ""))
+    return _columns(next((line for line in io.StringIO(head, newline="") if line.strip()), ""), file)
 
 
 def table_lines(file: Path, log: FaultLog) -> tuple[Columns, Sequence[Line]]:
@@ -90,7 +92,7 @@ def table_lines(file: Path, log: FaultLog) -> tuple[Columns, Sequence[Line]]:
         raise DataError(f"{file}: expected a CSV file that can be read: {error.strerror}") from error
     lines = list(io.StringIO(text, newline=""))  # unlike str.splitlines, which knows more than the ends of lines
     first = next((line for line in lines if line.strip()), "")
-    columns = _columns(first)
+    columns = _columns(first, file)
     if columns is None:
         raise DataError(
             f"{file}:1: expected a header such as filename,width,height,class,xmin,ymin,xmax,ymax or image,caption or "
@@ -120,9 +122,9 @@ def _text(data: bytes, file: Path, *, cut: bool = False) -> str:
         ) from error
 
 
-def _columns(first: str) -> Columns | None:
+def _columns(first: str, file: Path) -> Columns | None:
     """Returns the reading of a first row that makes sense of most columns."""
-    found = [_headed(first, delimiter) or _headerless(first, delimiter) for delimiter in DELIMITERS]
+    found = [_headed(first, delimiter) or _headerless(first, delimiter, file) for delimiter in DELIMITERS]
     return max((columns for columns in found if columns), key=lambda columns: len(columns.at), default=None)
 
 
@@ -153,10 +155,12 @@ def _headed(first: str, delimiter: str) -> Columns | None:
     return Columns(at, len(header), delimiter)
 
 
-def _headerless(first: str, delimiter: str) -> Columns | None:
+def _headerless(first: str, delimiter: str, file: Path) -> Columns | None:
     """Recognises RetinaNet's rows path,x1,y1,x2,y2,class (all but the path may be empty) and rows path,text."""
     fields = [field.strip() for field in _split(first, delimiter)]
-    if not fields or Path(fields[0]).suffix.lower() not in SUFFIXES:
+    if len(fields) not in (2, 6) or not fields[0]:
+        return None
+    if Path(fields[0]).suffix.lower() not in SUFFIXES and not picture_index(file.parent).find_stem(fields[0]):
         return None
     if len(fields) == 6 and (not any(fields[1:]) or all(cell_number(field) is not None for field in fields[1:5])):
         at = {"image": 0, "label": 5} | {name: position for position, name in enumerate(CORNERS, 1)}
@@ -175,30 +179,23 @@ def cell_number(cell: str) -> float | None:
 
 def _fitting(lines: Sequence[str], columns: Columns, file: Path, log: FaultLog) -> Iterator[tuple[int, list[str]]]:
     """Yields the number of the first line and the fields of every row that has the right count of them."""
-    taken = 0
-
-    def feed() -> Iterator[str]:
-        nonlocal taken
-        for line in lines:
-            taken += 1
-            yield line
-
-    rows = csv.reader(feed(), delimiter=columns.delimiter, skipinitialspace=True, strict=True)
-    while True:
-        start = taken
+    start = 0
+    while start < len(lines):
+        rows = csv.reader(
+            lines[start : start + _MOST_LINES], delimiter=columns.delimiter, skipinitialspace=True, strict=True
+        )
         try:
             fields = next(rows)
-        except StopIteration:
-            return
-        except csv.Error:
+        except csv.Error:  # such as a quote that is never closed
             fields = None
         if fields is not None and _counts(fields, columns.count):
             yield start + 1, fields[: columns.count]
+            start += rows.line_num
             continue
-        # A text with a delimiter or a quote that the writer of the file did not quote: line by line, as it stands.
-        for number, line in enumerate(lines[start:taken], start + 1):
-            if line.strip():
-                yield from _unquoted(number, line.rstrip("\r\n"), columns, file, log)
+        # Perhaps a text with a delimiter or a quote that the writer of the file did not quote: the line as it stands.
+        if lines[start].strip():
+            yield from _unquoted(start + 1, lines[start].rstrip("\r\n"), columns, file, log)
+        start += 1
 
 
 def _counts(fields: Sequence[str], count: int) -> bool:

@@ -69,19 +69,25 @@ def usable_box(
         area: As in `Box`.
     """
     x0, y0, x1, y1 = edges
-    shown = f"{where.what} ({label}) spans x {x0:g} to {x1:g}, y {y0:g} to {y1:g}"
     if x1 <= x0 or y1 <= y0:
-        problem = f"expected a box with a width and a height, but {shown}; it was left out"
+        problem = f"expected a box with a width and a height, but {_shown(where, label, edges)}; it was left out"
         log.add(where.file, where.record, "box without area", problem)
         return None
     if size is not None:
         width, height = size
         over = max(-x0, -y0, x1 - width, y1 - height)
         x0, y0, x1, y1 = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
-        expected = f"expected a box within the picture of {width} x {height} pixels, but {shown}"
-        if x1 <= x0 or y1 <= y0:
-            log.add(where.file, where.record, "box outside the picture", f"{expected}; it was left out")
+        outside = x1 <= x0 or y1 <= y0
+        if outside or over > ROUNDING:
+            kind = "box outside the picture" if outside else "box beyond the picture"
+            expected = f"expected a box within the picture of {width} x {height} pixels"
+            done = "left out" if outside else "clipped"
+            log.add(where.file, where.record, kind, f"{expected}, but {_shown(where, label, edges)}; it was {done}")
+        if outside:
             return None
-        if over > ROUNDING:
-            log.add(where.file, where.record, "box beyond the picture", f"{expected}; it was clipped")
     return Box(label, x0, y0, x1, y1, crowd=crowd, difficult=difficult, area=area)
+
+
+def _shown(where: Where, label: str, edges: Sequence[float]) -> str:
+    x0, y0, x1, y1 = edges
+    return f"{where.what} ({label}) spans x {x0:g} to {x1:g}, y {y0:g} to {y1:g}"

@@ -52,7 +52,7 @@ class Reader(abc.ABC):
 
     @abc.abstractmethod
     def claims(self, path: Path) -> bool:
-        """Whether the file or folder is of this format, judged by content (a few files at most), never by name alone."""
+        """Whether the file or folder is of this format, judged by content, never by name alone."""
 
     def splits(self, path: Path) -> Sequence[str]:
         """Returns the names of the splits found at `path`; empty when the data is not split."""

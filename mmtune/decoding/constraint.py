@@ -41,7 +41,9 @@ def on_device(automaton: Automaton, vocabulary_size: int, eos: int) -> Constrain
     token_class = np.zeros(vocabulary_size, np.int32)
     token_class[: len(automaton.token_class)] = automaton.token_class
     return Constraint(
-        *(jnp.asarray(a) for a in (token_class, table, distance)),
+        jnp.asarray(token_class),
+        jnp.asarray(table),
+        jnp.asarray(distance),
         jnp.int32(automaton.start),
         jnp.asarray(automaton.fill),
         jnp.int32(eos),

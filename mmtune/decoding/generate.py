@@ -64,7 +64,7 @@ def generate(
     max_tokens: int,
     sampler: Sampler = GREEDY,
     batch_size: int = 16,
-    on_done: Callable[[int], None] = lambda count: None,
+    on_done: Callable[[int], None] = lambda _: None,
 ) -> list[Decoded]:
     """Answers all requests, in their order.
 

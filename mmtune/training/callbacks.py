@@ -148,7 +148,8 @@ class Milestones(keras.callbacks.Callback):
         self._watch.restart_clock()
 
     def _evaluate_now(self, step: int) -> None:
-        assert self._evaluate is not None and self.model is not None
+        assert self._evaluate is not None
+        assert self.model is not None
         metrics = self._evaluate()
         value = float(metrics[self._metric])
         progress: Any = self._progress

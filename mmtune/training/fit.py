@@ -63,7 +63,7 @@ def fit(
         first = f"; the first: {log.faults[0].record}: {log.faults[0].problem}" if log.faults else ""
         raise DataError(f"none of {len(data)} training records can be used for {recipe.task}{first}")
     recipe = complete(recipe, model, len(examples))
-    assert recipe.steps is not None and recipe.eval_every is not None and recipe.save_every is not None
+    assert recipe.steps
     write_recipe(recipe, out / "recipe.toml")
 
     keras.utils.set_random_seed(recipe.seed)
@@ -149,7 +149,9 @@ def _run(
     display: Display,
 ) -> None:
     """Fits what is left of the plan."""
-    assert recipe.steps is not None and recipe.eval_every is not None and recipe.save_every is not None
+    assert recipe.steps
+    assert recipe.eval_every
+    assert recipe.save_every
     falls = task.headline_falls
     watch = Watch(
         logs,
@@ -177,7 +179,8 @@ def _run(
     )
     left = plan[progress.step :]
     batches = load_batches(left, rows, model.spec.image_tokens)
-    trainer.fit(batches, steps_per_epoch=len(left), shuffle=False, verbose=0, callbacks=[watch, milestones])
+    quiet: Any = 0  # Keras' own annotation knows only its texts
+    trainer.fit(batches, steps_per_epoch=len(left), shuffle=False, verbose=quiet, callbacks=[watch, milestones])
 
 
 def _evaluate(model: Model, task: Task, val: Sequence[Record], display: Display) -> Evaluation:
@@ -229,7 +232,7 @@ def check_folder(recipe: Recipe, resume: bool) -> None:
         raise UsageError(f"{recipe.out} already holds a run: resume it with --resume, or choose another --out")
     old, new = plain(read_recipe(file, {}, [])), plain(recipe)
     problems = [
-        f"{key}: the run was begun with {old.get(key)!r}, not {new.get(key)!r}; leave it out to resume, or choose another --out"
+        f"{key}: the run was begun with {old.get(key)!r}, not {new.get(key)!r}: leave it out, or choose another --out"
         for key in new
         if old.get(key) != new.get(key)
     ]

@@ -61,7 +61,7 @@ class Trainer(keras.Model):
         inputs, labels = data[:2]
 
         def loss_of(trainable: Any) -> tuple[jax.Array, Any]:
-            predicted, updated = self.stateless_call(trainable, others, inputs, training=True)
+            predicted, updated = self.stateless_call(trainable, others, inputs, training=True)[:2]
             return weighted_loss(predicted, labels, self.recipe.optimizer, self._tokenizer.loc), updated
 
         (loss, others), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable)

@@ -1,10 +1,12 @@
 """AdamW with its schedule, from a recipe."""
 
+from typing import Any
+
 import keras
 
 from mmtune.recipe import Recipe
 
-# Published transfers of PaliGemma tune all weights at 1e-5 (arXiv 2407.07726, appendix J); adapters bear ten times more.
+# PaliGemma's published transfers tune all weights at 1e-5 (arXiv 2407.07726, appendix J); adapters bear more.
 _PRETRAINED = {True: 1e-5, False: 1e-4}
 # Measured on the embedded model, which starts from little or nothing.
 _SMALL = {True: 1.5e-3, False: 2e-3}
@@ -39,9 +41,7 @@ def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     return optimizer
 
 
-def _schedule(
-    peak: float, kind: str, warmup: int, updates: int
-) -> "float | keras.optimizers.schedules.LearningRateSchedule":
+def _schedule(peak: float, kind: str, warmup: int, updates: int) -> Any:
     if kind == "constant" and warmup == 0:
         return peak
     # A rate of exactly zero would waste the first update.

@@ -44,7 +44,7 @@ def test_nuts(shared_data: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nuts/trainval.json", "gold/coco_map/instances_val2014_100.json"])
 def test_masks_and_boxes_agree_with_the_official_reader(shared_data: Path, name: str) -> None:
-    official = COCO(str(shared_data / name))
+    official: Any = COCO(str(shared_data / name))
     data = read(shared_data / name, need_pictures=False, need_masks=True)
     assert [record.image_id for record in data] == [image["id"] for image in official.dataset["images"]]
     crowds = 0
@@ -276,7 +276,7 @@ SQUARE = [10, 20, 40, 20, 40, 60, 10, 60]
 RUNS = [20 + 80 * 10, 40] + [40, 40] * 29 + [20 + 80 * 60]
 SQUARE_PIXELS = np.zeros((80, 100), np.uint8)
 SQUARE_PIXELS[20:60, 10:40] = 1
-COMPRESSED = coco_mask.encode(np.asfortranarray(SQUARE_PIXELS))["counts"]
+COMPRESSED: Any = coco_mask.encode(np.asfortranarray(SQUARE_PIXELS))["counts"]
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation")  # pycocotools under numpy 2

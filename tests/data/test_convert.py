@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,7 +110,8 @@ def test_masks_and_crowds_go_through_coco(shared_data: Path, tmp_path: Path) -> 
 def _mask(label: str, left: int) -> Mask:
     pixels = np.zeros((80, 100), np.uint8)
     pixels[20:60, left : left + 20] = 1
-    return Mask(label, (80, 100), coco_mask.encode(np.asfortranarray(pixels))["counts"])
+    encoded: Any = coco_mask.encode(np.asfortranarray(pixels))
+    return Mask(label, (80, 100), encoded["counts"])
 
 
 def test_masks_find_their_boxes(tmp_path: Path) -> None:

@@ -31,7 +31,10 @@ def requests(count=20, seed=3):
     images = [rng.integers(0, 256, (28, 28, 3), np.uint8) for _ in range(count)]
     lengths = rng.integers(1, 16, count)
     assert len(set(lengths.tolist())) > 5
-    return [Request(rng.integers(2, 256, n).tolist(), im, row=i) for i, (n, im) in enumerate(zip(lengths, images))]
+    return [
+        Request(rng.integers(2, 256, n).tolist(), im, row=i)
+        for i, (n, im) in enumerate(zip(lengths, images, strict=True))
+    ]
 
 
 @pytest.mark.parametrize("family", ["paligemma2", "gemma2", "llama3"])

@@ -37,13 +37,13 @@ def setting(family):
     return read_spec(backbone), values(model_variables(backbone))
 
 
-def loss_of(spec, weights, rows, text_length=None, target_length=None, options=PLAIN, dtype=jnp.float32):
+def loss_of(spec, rows, text_length=None, target_length=None, options=PLAIN, dtype=jnp.float32):
     inputs, labels = collate(rows, spec.image_tokens, text_length, target_length)
     inputs = jax.tree.map(jnp.asarray, inputs)
     return jax.jit(lambda w: weighted_loss(target_logits(w, spec, inputs, dtype=dtype), labels, options))
 
 
-def full_logits_loss(spec, weights, rows, dtype=jnp.float32):
+def full_logits_loss(spec, rows, dtype=jnp.float32):
     """Logits at every position of the same batch, scattered weights: what gathering targets saves."""
     inputs, labels = collate(rows, spec.image_tokens)
     count, length = len(rows), spec.image_tokens + inputs["token_ids"].shape[1]
@@ -112,7 +112,7 @@ CASES = [("paligemma", 1, False), ("paligemma2", 3, True), ("gemma2", 2, False),
 def test_gathered_targets_equal_full_logits(family, suffixes, weighted):
     spec, weights = setting(family)
     rows = make_rows(3, suffixes=suffixes, weighted=weighted)
-    assert_same(loss_of(spec, weights, rows), full_logits_loss(spec, weights, rows), weights, 1e-6)
+    assert_same(loss_of(spec, rows), full_logits_loss(spec, rows), weights, 1e-6)
 
 
 @pytest.mark.parametrize(("family", "suffixes", "weighted"), CASES[1:3])
@@ -122,7 +122,7 @@ def test_segments_equal_rows_of_their_own_in_double_precision(family, suffixes, 
     rows = make_rows(2, suffixes=suffixes, weighted=weighted)
     with jax.enable_x64(True):
         weights = jax.tree.map(lambda w: jnp.asarray(np.asarray(w), jnp.float64), weights)
-        ours = loss_of(spec, weights, rows, dtype=jnp.float64)
+        ours = loss_of(spec, rows, dtype=jnp.float64)
         assert_same(ours, separate_loss(spec, rows, jnp.float64), weights, 1e-7)
 
 
@@ -135,7 +135,7 @@ def test_control_positions_that_do_not_restart_give_another_loss():
         spec.image_tokens + np.arange(inputs["positions"].shape[1]), inputs["positions"].shape
     )
     wrong = weighted_loss(target_logits(weights, spec, jax.tree.map(jnp.asarray, inputs)), labels, PLAIN)
-    right = loss_of(spec, weights, rows)(weights)
+    right = loss_of(spec, rows)(weights)
     assert abs(float(wrong) - float(right)) > 1e-3
 
 
@@ -143,12 +143,12 @@ def test_control_positions_that_do_not_restart_give_another_loss():
 def test_padding_bucket_and_order_do_not_change_a_sample(family):
     spec, weights = setting(family)
     rows = make_rows(6)
-    alone = [float(loss_of(spec, weights, [row])(weights)) for row in rows]
-    padded = [float(loss_of(spec, weights, [row], 40, 24)(weights)) for row in rows]
+    alone = [float(loss_of(spec, [row])(weights)) for row in rows]
+    padded = [float(loss_of(spec, [row], 40, 24)(weights)) for row in rows]
     np.testing.assert_allclose(padded, alone, atol=1e-6, rtol=1e-6)
     for order in (range(6), reversed(range(6)), [3, 0, 5, 1, 4, 2]):
         chosen = list(order)
-        together = float(loss_of(spec, weights, [rows[i] for i in chosen], 33)(weights))
+        together = float(loss_of(spec, [rows[i] for i in chosen], 33)(weights))
         assert together == pytest.approx(np.mean(alone), abs=1e-6, rel=1e-6)
 
 
@@ -156,9 +156,9 @@ def test_rows_without_weight_count_for_nothing():
     spec, weights = setting("paligemma")
     rows = make_rows(2)
     dead = Row(rows[1].prefix, rows[1].suffixes, [[0.0] * len(rows[1].suffixes[0])], rows[1].image)
-    with_dead = float(loss_of(spec, weights, [rows[0], dead])(weights))
-    assert with_dead == pytest.approx(float(loss_of(spec, weights, [rows[0]])(weights)), rel=1e-6)
-    assert float(loss_of(spec, weights, [dead])(weights)) == 0.0
+    with_dead = float(loss_of(spec, [rows[0], dead])(weights))
+    assert with_dead == pytest.approx(float(loss_of(spec, [rows[0]])(weights)), rel=1e-6)
+    assert float(loss_of(spec, [dead])(weights)) == 0.0
 
 
 def test_smoothing_equals_cross_entropy_with_a_soft_target():

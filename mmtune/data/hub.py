@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
+from mmtune.data.csv import Csv
 from mmtune.data.dataset import FaultLog
+from mmtune.data.hub_boxes import BOX_FORMATS
 from mmtune.data.hub_records import records_of
 from mmtune.data.hub_rows import ArrowRows, HubRows, MetadataRows
 from mmtune.data.hub_tables import hub_splits, is_saved, parquet_files, parquet_split, saved_splits
@@ -24,7 +26,7 @@ class Hub(Reader):
     """Reads what the library `datasets` knows.
 
     - A folder written by `save_to_disk`; parquet files (`train-00000-of-00001.parquet`, `train/0000.parquet`); a folder
-      of pictures with metadata.jsonl; `hf://org/name`, with the options `name` (configuration) and `revision`.
+      of pictures with metadata.jsonl or .csv; `hf://org/name`, with the options `name` (configuration) and `revision`.
     - Columns: image; objects with bbox (x, y, width, height in pixels, unless a column bbox_format or the option
       `boxes=xyxy` says otherwise), category, area and is_crowd; caption(s), text, prefix and suffix, question and
       answer(s), label.
@@ -36,12 +38,12 @@ class Hub(Reader):
 
     def claims(self, path: Path) -> bool:
         """Whether there is a saved data set, a metadata.jsonl or a parquet file."""
-        return is_saved(path) or bool(_metadata(path)) or bool(parquet_files(path))
+        return _is_ours(path)
 
     def splits(self, path: Path) -> Sequence[str]:
         """Returns the names of the splits of local data."""
         if is_saved(path):
-            return tuple(split for split in saved_splits(path) if split)
+            return tuple(sorted(filter(None, saved_splits(path)), key=split_key))
         files = _metadata(path) or parquet_files(path)
         return tuple(dict.fromkeys(file.split for file in files if file.split))
 
@@ -50,6 +52,10 @@ class Hub(Reader):
         for option in source.options:
             if option not in OPTIONS:
                 raise UsageError(unknown_name("option of a hub data set", option, OPTIONS))
+        if source.options.get("boxes", "xywh") not in BOX_FORMATS:
+            raise UsageError(unknown_name("form of boxes", source.options["boxes"], BOX_FORMATS))
+        if source.path.exists() and not _is_ours(source.path) and metadata_files(source.path):
+            return Csv().read(source, log)  # metadata.csv
         records: list[Record] = []
         marks: list[str] = []
         classes: dict[str, None] = {}
@@ -59,6 +65,10 @@ class Hub(Reader):
                 records.append(record)
                 marks.append(f"{rows.split}:{number}" if len(tables) > 1 else str(number))
         return Content(with_unique_ids(records, marks), tuple(classes))
+
+
+def _is_ours(path: Path) -> bool:
+    return is_saved(path) or bool(_metadata(path)) or bool(parquet_files(path))
 
 
 def _metadata(path: Path) -> Sequence[TableFile]:

@@ -163,7 +163,7 @@ def _form(pending: Sequence[_Pending], source: Source, log: FaultLog) -> Form:
     judged = form_of(boxes)
     said = source.options.get("boxes")
     if said is not None:
-        return Form(_is_corners(said, "option boxes"), judged.fractions)
+        return Form(BOX_FORMATS[said] == "xyxy", judged.fractions)
     if all(one.box_format is None for one in pending) and judged.corners:
         problem = (
             "expected boxes x, y, width, height, but so they would leave their pictures; they are read as corners "
@@ -176,12 +176,6 @@ def _form(pending: Sequence[_Pending], source: Source, log: FaultLog) -> Form:
     return judged
 
 
-def _is_corners(name: str, what: str) -> bool:
-    if name.lower() not in BOX_FORMATS:
-        raise DataError(unknown_name(what, name, BOX_FORMATS))
-    return BOX_FORMATS[name.lower()] == "xyxy"
-
-
 def _with_boxes(
     one: _Pending, form: Form, names: Sequence[str] | None, nameless: set[int], log: FaultLog
 ) -> Record | None:
@@ -191,7 +185,9 @@ def _with_boxes(
         log.add(record.source, record.id, "unknown size", problem)
         return None
     if one.box_format is not None:
-        form = Form(_is_corners(one.box_format, f"bbox_format in {record.source}"), form.fractions)
+        if one.box_format.lower() not in BOX_FORMATS:
+            raise DataError(f"{record.source}: {unknown_name('bbox_format', one.box_format, BOX_FORMATS)}")
+        form = Form(BOX_FORMATS[one.box_format.lower()] == "xyxy", form.fractions)
     boxes: list[Box] = []
     for index, item in enumerate(one.items, 1):
         label = _named(item.category, names) if names else item.category

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from mmtune.data.dataset import Dataset, FaultLog
+from mmtune.data.json_files import load_json
 from mmtune.data.reader import Reader, Source
 from mmtune.errors import DataError, UsageError, unknown_name
 from mmtune.records import Record
@@ -30,7 +31,7 @@ _READERS = {
 """Name -> "module:class", in the order in which they are asked whether a path is theirs."""
 
 _SHAPES, _HUB, _HUB_SCHEME = "shapes", "hub", "hf://"
-_WITHOUT_OPTIONS = ("coco", "voc", "yolo")
+_WITHOUT_OPTIONS = ("coco", "voc", "yolo", "jsonl", "csv", "folder")
 _SHOWN = 5
 
 
@@ -215,6 +216,8 @@ def _claiming(path: Path) -> Reader:
     for candidate in readers:
         if candidate.claims(path):
             return candidate
+    if path.suffix.lower() == ".json":
+        load_json(path)  # what no reader could open is said with its line
     expected = "\n".join(f"  {candidate.name}: {candidate.expects}" for candidate in readers)
     raise DataError(
         f"{path}: expected a data set of a known format, but none was recognised; point at its file or folder, or "

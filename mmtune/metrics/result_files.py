@@ -84,6 +84,7 @@ def read_rows(path: Path, format: str | None, log: FaultLog) -> Rows:  # noqa: A
         raise UsageError(unknown_name("format of detections", format, FORMATS))
     if not path.exists():
         raise DataError(f"{path}: expected {EXPECTED}; there is no such file or folder")
+    path = only_file(path)
     if path.is_dir():
         if format in ("coco", "jsonl"):
             raise DataError(f"{path}: expected a file for the format {format}, found a folder")
@@ -100,6 +101,14 @@ def read_rows(path: Path, format: str | None, log: FaultLog) -> Rows:  # noqa: A
             return _own(path, [(f"{path}, item {index}", item) for index, item in enumerate(content)], log)
         return _coco(path, content, {}, log)
     raise DataError(f"{path}: expected {EXPECTED}; found {type(content).__name__} without annotations")
+
+
+def only_file(path: Path) -> Path:
+    """Returns the one JSON file in a folder that holds nothing else to read, any other path as it is."""
+    if not path.is_dir():
+        return path
+    files = [file for file in path.iterdir() if file.suffix.lower() in (".txt", ".json", ".jsonl")]
+    return files[0] if len(files) == 1 and files[0].suffix.lower() != ".txt" else path
 
 
 def is_own(content: Sequence[Any]) -> bool:

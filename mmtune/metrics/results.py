@@ -10,7 +10,7 @@ from mmtune.data.json_files import load_json
 from mmtune.errors import DataError
 from mmtune.metrics.coco import evaluate_coco
 from mmtune.metrics.detection import DetectionMetric
-from mmtune.metrics.result_files import Row, Rows, is_own, read_rows
+from mmtune.metrics.result_files import Row, Rows, is_own, only_file, read_rows
 from mmtune.metrics.result_matching import REMARKS, RecordIndex, labelled, placed, told_form
 from mmtune.records import Box, Prediction, Record
 
@@ -41,7 +41,7 @@ def score_detection(
         UsageError: For an unknown format.
     """
     log = FaultLog() if log is None else log
-    file, before = Path(predictions), len(log.faults)
+    file, before = only_file(Path(predictions)), len(log.faults)
     official = _official(Path(truth), file, format)
     if official is not None:
         content, results = official

@@ -163,6 +163,7 @@ def test_an_unusable_annotation_is_a_fault_and_the_rest_is_used(
     [
         pytest.param([90, 70, 30, 40], (90, 70, 100, 80), 1, id="beyond right and bottom"),
         pytest.param([-10, -20, 30, 40], (0, 0, 20, 20), 1, id="beyond left and top"),
+        pytest.param([90, 70, 11, 10], (90, 70, 100, 80), 1, id="by one pixel"),
         pytest.param([0, 0, 100, 80], (0, 0, 100, 80), 0, id="the whole picture"),
         pytest.param([0, 0, 100.3, 80.5], (0, 0, 100, 80), 0, id="by rounding"),
     ],

@@ -99,6 +99,9 @@ def _palette() -> Image.Image:
         pytest.param(Image.new("CMYK", (1, 1), (0, 255, 255, 0)), [(255, 0, 0)], id="CMYK"),
         pytest.param(_palette(), [(10, 20, 30), (255, 255, 255)], id="P transparent"),
         pytest.param(_grey16("I;16"), [(v,) * 3 for v in (0, 1, 128, 255)], id="I;16"),
+        pytest.param(
+            Image.fromarray(np.array([[100, 1000, 30000]], np.uint16)), [(v,) * 3 for v in (0, 4, 117)], id="I;16 dark"
+        ),
         pytest.param(_grey16("I"), [(v,) * 3 for v in (0, 1, 128, 255)], id="I"),
         pytest.param(
             Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)), [(v,) * 3 for v in (0, 128, 255)], id="F"

@@ -218,6 +218,16 @@ def test_lists_of_pictures(tmp_path: Path) -> None:
     assert data.faults[0].file == f"{tmp_path / 'val.txt'}:3"
 
 
+def test_lists_of_pictures_in_folders_of_splits(tmp_path: Path) -> None:
+    for split, row in (("train", "0 0.25 0.5 0.3 0.5"), ("valid", "1 0.25 0.5 0.3 0.5")):
+        photo(tmp_path / split / "images" / "1.jpg")
+        write(tmp_path, **{f"{split}__labels__1_txt": row, f"{split}_txt": f"{split}/images/1.jpg\n"})
+    write(tmp_path, data_yaml="train: train.txt\nval: valid.txt\nnames: [cat, dog]\n")
+    data = read(tmp_path)
+    assert [(record.id, record.boxes[0].label) for record in data] == [("train/1", "cat"), ("valid/1", "dog")]
+    assert data.faults == ()
+
+
 def test_pictures_without_labels_and_labels_without_pictures(tmp_path: Path) -> None:
     photo(tmp_path / "images" / "background.jpg")
     write(tmp_path, data_yaml="train: images\nnames: [cat]\n", labels__orphan_txt="0 0.25 0.5 0.3 0.5\n")

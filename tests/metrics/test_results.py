@@ -355,3 +355,10 @@ def test_official_files_count_and_refuse_what_cannot_be_used(tmp_path):
 
 def _numbers(scores):
     return [scores["metrics"][name] for name in NAMES]
+
+
+def test_a_folder_with_one_json_file_is_that_file(shared_data):
+    folder = shared_data / "voc_yolo_coco"
+    truth = folder / "coco_format_v2" / "instances_v2.json"
+    whole = score_detection(truth, folder / "detections" / "coco_format")
+    assert whole == score_detection(truth, folder / "detections" / "coco_format" / "coco_dets.json")

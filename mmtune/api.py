@@ -117,6 +117,12 @@ def train_recipe(
         training, validation = validation
     classes = recipe.classes or training.classes
     recipe = replace(recipe, classes=tuple(classes))
+    if recipe.mesh is not None:
+        if isinstance(model, Model):
+            raise UsageError("mesh: weights are placed as they are loaded, so give the model by its name")
+        from mmtune.sharding.mesh import distribute
+
+        distribute(recipe.mesh, recipe.batch_size)
     held = load(recipe.model, precision=recipe.precision, seed=recipe.seed) if model is None else model
     held = load(held, precision=recipe.precision, seed=recipe.seed) if isinstance(held, str) else held
     faults = [*training.faults, *(validation.faults if validation is not None else ())]

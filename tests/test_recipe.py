@@ -51,7 +51,11 @@ def test_written_recipe_reads_back_equal(tmp_path):
     [
         ({"task": "detection"}, [], ["data: is required"]),
         ({"task": "detecton", "data": "x"}, [], ["did you mean 'detection'"]),
-        ({"task": "detection", "data": "x"}, ["optimizer.clip=-1", "seed=a"], ["seed: expected a whole number, got 'a'"]),
+        (
+            {"task": "detection", "data": "x"},
+            ["optimizer.clip=-1", "seed=a"],
+            ["seed: expected a whole number, got 'a'"],
+        ),
         ({"task": "detection", "data": "x"}, ["optimizer.clip=-1", "steps=0"], ["optimizer.clip", "steps: expected 1"]),
         ({"task": "detection", "data": "x"}, ["full=yes"], ["full: expected true or false, got 'yes'"]),
         ({"task": "detection", "data": "x"}, ["precision=float64"], ["one of float32, bfloat16, got 'float64'"]),

@@ -9,7 +9,7 @@ from mmtune.errors import UsageError
 from mmtune.registry import task_class, task_names
 from mmtune.task import Task
 
-PACKAGE = '''
+PACKAGE = """
 from dataclasses import dataclass
 
 from mmtune.metrics.base import Metric
@@ -61,7 +61,7 @@ class Counting(Task):
 
 class NoTask:
     pass
-'''
+"""
 
 
 @pytest.fixture

@@ -45,11 +45,13 @@ def convert(
     task: Annotated[str | None, typer.Option(help="Name of the task that the data is for.")] = None,
 ) -> None:
     """Write a data set in another format."""
+    from rich.console import Console
+
     from mmtune.data.convert import convert as write
     from mmtune.data.read import read
+    from mmtune.reports.tables import print_faults
 
     dataset = read(data, task=task)
-    write(dataset, out, format_)
-    typer.echo(f"{len(dataset)} records written to {out}")
-    for kind, count in dataset.fault_counts.items():
-        typer.echo(f"{count} x {kind} set aside while reading; `mmtune data check` names each", err=True)
+    left_out = write(dataset, out, format_)
+    print_faults(Console(stderr=True), [*dataset.faults, *left_out])
+    typer.echo(f"{len(dataset) - len({fault.record for fault in left_out})} of {len(dataset)} records written to {out}")

@@ -43,16 +43,19 @@ def linear(x: Array, kernel: Array, path: str, adapter: Adapter, bias: Array | N
     Returns:
         (..., outputs) in x's dtype; the adapter is computed in its own (float32) and rounded once.
     """
-    kernel = kernel.astype(x.dtype)
-    if kernel.ndim == 3:
-        heads, _, width = kernel.shape
-        y = jnp.einsum("...d,ndh->...nh", x, kernel).reshape(*x.shape[:-1], heads * width)
-    else:
-        y = x @ kernel
+    y = _product(x, kernel)
     low_rank = adapter.weights.get(path)
     if low_rank is not None:
         y = _adapted(x, y, kernel, path, low_rank, adapter)
     return y if bias is None else y + bias.astype(x.dtype)
+
+
+def _product(x: Array, kernel: Array) -> Array:
+    kernel = kernel.astype(x.dtype)
+    if kernel.ndim == 2:
+        return x @ kernel
+    heads, _, width = kernel.shape
+    return jnp.einsum("...d,ndh->...nh", x, kernel).reshape(*x.shape[:-1], heads * width)
 
 
 def _adapted(x: Array, y: Array, kernel: Array, path: str, low_rank: Mapping[str, Array], adapter: Adapter) -> Array:
@@ -64,13 +67,13 @@ def _adapted(x: Array, y: Array, kernel: Array, path: str, low_rank: Mapping[str
         keep = jax.random.bernoulli(key, 1 - adapter.dropout, inputs.shape)
         inputs = jnp.where(keep, inputs / (1 - adapter.dropout), 0)
         if "magnitude" in low_rank:
-            base = linear(inputs.astype(x.dtype), kernel, "", NO_ADAPTER)
+            base = _product(inputs.astype(x.dtype), kernel)
     delta = (inputs @ a) @ b * adapter.scale
     if "magnitude" in low_rank:
         # DoRA (arXiv 2402.09353): every output column of W + scale * A B is rescaled to a learned length; the length
         # itself takes no gradient (section 4.3 there).
-        full = as_matrix(kernel).astype(a.dtype) + jax.lax.stop_gradient(a @ b) * adapter.scale
-        ratio = low_rank["magnitude"] / jnp.linalg.norm(full, axis=0)
+        full = as_matrix(kernel).astype(a.dtype) + a @ b * adapter.scale
+        ratio = low_rank["magnitude"] / jax.lax.stop_gradient(jnp.linalg.norm(full, axis=0))
         return (y + (ratio - 1) * base.astype(a.dtype) + ratio * delta).astype(y.dtype)
     return (y + delta).astype(y.dtype)
 

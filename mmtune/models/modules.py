@@ -13,11 +13,30 @@ from mmtune.models.weights import Tree
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _MLP = ("gate_proj", "up_proj", "down_proj")
 _PLAIN_NAME = re.compile(r"\w+")
+# Beginnings of module paths before transformers 5 (and before 4.52, which had no "model." in front).
+_FORMER = {
+    "language_model.model.layers.": "model.language_model.layers.",
+    "vision_tower.vision_model.": "model.vision_tower.",
+    "model.vision_tower.vision_model.": "model.vision_tower.",
+    "multi_modal_projector.": "model.multi_modal_projector.",
+}
 
 
 def text_path(spec: ModelSpec) -> str:
     """Returns the decoder's path, as in transformers' module tree."""
     return "model.language_model" if spec.vision else "model"
+
+
+def current_path(path: str) -> str:
+    """Returns a module path as transformers 5 spells it; earlier versions spelled PaliGemma's otherwise.
+
+    >>> current_path("vision_tower.vision_model.encoder.layers.0.mlp.fc1")
+    'model.vision_tower.encoder.layers.0.mlp.fc1'
+    """
+    for former, now in _FORMER.items():
+        if path.startswith(former):
+            return now + path.removeprefix(former)
+    return path
 
 
 def linear_kernels(spec: ModelSpec, variables: Tree) -> dict[str, Any]:
@@ -71,14 +90,14 @@ def select(paths: list[str], config: LoRA) -> list[str]:
     """Returns the paths that an adapter's targets name, in order.
 
     Raises:
-        ModelError: When a target matches no module; the message lists the names there are.
+        ModelError: When a target is no regular expression, or matches no module; the message lists the names there are.
     """
     chosen: set[str] = set()
     for target in config.targets:
         if _PLAIN_NAME.fullmatch(target):
             found = {p for p in paths if p.rsplit(".", 1)[-1] == target and (config.vision or not _in_vision(p))}
         else:
-            found = {p for p in paths if re.fullmatch(target, p)}
+            found = {p for p in paths if _pattern(target).fullmatch(p)}
         if not found:
             names = sorted({p.rsplit(".", 1)[-1] for p in paths})
             raise ModelError(
@@ -87,6 +106,13 @@ def select(paths: list[str], config: LoRA) -> list[str]:
             )
         chosen |= found
     return [path for path in paths if path in chosen]
+
+
+def _pattern(target: str) -> re.Pattern[str]:
+    try:
+        return re.compile(target)
+    except re.error as error:
+        raise ModelError(f"lora.targets: '{target}' is no regular expression: {error}") from error
 
 
 def _in_vision(path: str) -> bool:

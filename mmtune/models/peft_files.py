@@ -10,9 +10,21 @@ from mmtune.errors import ModelError
 from mmtune.files import atomic
 from mmtune.models.lora import LoraWeights
 from mmtune.models.lora_config import LoRA
+from mmtune.models.modules import current_path
 
+CONFIG = "adapter_config.json"
+# What a run writes, and what PEFT writes.
+WEIGHTS = ("adapter.safetensors", "adapter_model.safetensors")
 PREFIX = "base_model.model."
 _SUFFIX = {"a": "lora_A.weight", "b": "lora_B.weight", "magnitude": "lora_magnitude_vector"}
+# Fields of PEFT's configuration that make its result another one than LoRA's, rsLoRA's or DoRA's wherever they are set.
+_FOREIGN = (
+    *("alora_invocation_tokens", "alpha_pattern", "arrow_config", "fan_in_fan_out", "kasa_config", "layer_replication"),
+    *("lora_bias", "modules_to_save", "monteclora_config", "rank_pattern", "target_parameters"),
+    *("trainable_token_indices", "use_bdlora", "use_qalora"),
+)
+# Initialisations that leave the base as it is; the others put a part of it into the adapter.
+_HARMLESS = (True, False, "gaussian", "orthogonal", "eva")
 
 
 def save_adapter(lora: LoraWeights, file: Path, base: str) -> None:
@@ -32,17 +44,19 @@ def save_adapter(lora: LoraWeights, file: Path, base: str) -> None:
             tensors[f"{PREFIX}{path}.{_SUFFIX[name]}"] = np.ascontiguousarray(value.T)  # PEFT keeps (outputs, inputs)
     with atomic(file) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
-    with atomic(file.with_name("adapter_config.json")) as temporary:
+    with atomic(file.with_name(CONFIG)) as temporary:
         temporary.write_text(json.dumps(_peft_config(lora, base), indent=2) + "\n")
 
 
 def load_adapter(lora: LoraWeights, file: Path) -> None:
-    """Fills an adapter from a safetensors file.
+    """Fills an adapter from a safetensors file; when it does not fit, no weight is touched.
+
+    Module names of earlier transformers versions are understood.
 
     Raises:
         ModelError: When the file is missing, broken, or its tensors are not exactly this adapter's.
     """
-    tensors = _read(file)
+    tensors = {_current_name(name): value for name, value in _read(file).items()}
     expected = {
         f"{PREFIX}{path}.{_SUFFIX[name]}": variable
         for path, weights in lora.table.items()
@@ -51,37 +65,68 @@ def load_adapter(lora: LoraWeights, file: Path) -> None:
     if missing := sorted(set(expected) - set(tensors)):
         raise ModelError(f"{file}: {len(missing)} tensors of the adapter are missing, the first is {missing[0]}")
     if extra := sorted(set(tensors) - set(expected)):
-        raise ModelError(f"{file}: {len(extra)} tensors belong to no module of this model, the first is {extra[0]}")
+        raise ModelError(f"{file}: {len(extra)} tensors belong to no module of this adapter, the first is {extra[0]}")
     for name, variable in expected.items():
-        value = tensors[name].T
-        if value.shape != tuple(variable.shape):
-            raise ModelError(f"{file}: {name} has shape {value.T.shape}, expected {tuple(variable.shape)[::-1]}")
-        variable.assign(value)
+        wanted = tuple(variable.shape)[::-1]
+        if tensors[name].shape != wanted:
+            raise ModelError(f"{file}: {name} has shape {tensors[name].shape}, expected {wanted}")
+    for name, variable in expected.items():
+        variable.assign(tensors[name].T)
+
+
+def adapter_file(folder: Path) -> Path:
+    """Returns the safetensors file of a folder, a run's or PEFT's.
+
+    Raises:
+        ModelError: When there is none.
+    """
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    raise ModelError(f"{folder}: expected an adapter in {' or '.join(WEIGHTS)}, found neither")
 
 
 def read_config(folder: Path) -> LoRA:
-    """Returns the description in a PEFT folder's `adapter_config.json`.
+    """Returns the description of a PEFT folder's adapter.
+
+    Its targets are the very modules that the weights file has tensors for: that covers every way in which PEFT's
+    configuration can choose modules, and module names of earlier transformers versions.
 
     Raises:
-        ModelError: When the file is missing or asks for something that is not LoRA, rsLoRA or DoRA.
+        ModelError: When a file is missing or broken, or when the adapter is not LoRA, rsLoRA or DoRA.
     """
-    file = folder / "adapter_config.json"
+    file = folder / CONFIG
     try:
         config = json.loads(file.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ModelError(f"{file}: expected a PEFT configuration: {error}") from error
-    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none":
-        raise ModelError(f"{file}: expected peft_type LORA without biases, got {config.get('peft_type')}")
-    targets = config["target_modules"]
-    return LoRA(
-        rank=config["r"],
-        alpha=config["lora_alpha"],
+        kind, bias, rank, alpha = config["peft_type"], config.get("bias", "none"), config["r"], config["lora_alpha"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise ModelError(f"{file}: expected a PEFT configuration of a LoRA adapter: {reason}") from error
+    if kind != "LORA":
+        raise ModelError(f"{file}: expected peft_type LORA, got {kind}")
+    if bias != "none":
+        raise ModelError(f"{file}: expected an adapter without trained biases, got bias = {bias}")
+    if foreign := [name for name in _FOREIGN if config.get(name)]:
+        raise ModelError(f"{file}: expected plain LoRA, rsLoRA or DoRA; {', '.join(foreign)} cannot be used")
+    if (start := config.get("init_lora_weights", True)) not in _HARMLESS:
+        raise ModelError(
+            f"{file}: init_lora_weights = {start} changes the base weights; save the adapter converted to plain LoRA "
+            "(PEFT's path_initial_model_for_weight_conversion)"
+        )
+    weights = adapter_file(folder)
+    modules = sorted({_module(name, weights) for name in _read(weights)})
+    lora = LoRA(
+        rank=rank,
+        alpha=alpha,
         dropout=config.get("lora_dropout", 0.0),
         rslora=config.get("use_rslora", False),
         dora=config.get("use_dora", False),
-        targets=(targets,) if isinstance(targets, str) else tuple(targets),
+        targets=tuple(modules),
         vision=True,
     )
+    if problems := lora.problems():
+        raise ModelError(f"{file}: {'; '.join(problems)}")
+    return lora
 
 
 def _peft_config(lora: LoraWeights, base: str) -> dict[str, Any]:
@@ -99,6 +144,18 @@ def _peft_config(lora: LoraWeights, base: str) -> dict[str, Any]:
         "task_type": "CAUSAL_LM",
         "inference_mode": True,
     }
+
+
+def _current_name(name: str) -> str:
+    """Returns a tensor's name with its module's path as transformers 5 spells it."""
+    return PREFIX + current_path(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else name
+
+
+def _module(name: str, file: Path) -> str:
+    for suffix in _SUFFIX.values():
+        if name.startswith(PREFIX) and name.endswith(f".{suffix}"):
+            return current_path(name.removeprefix(PREFIX).removesuffix(f".{suffix}"))
+    raise ModelError(f"{file}: the tensor {name} is no part of a LoRA adapter on linear modules")
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:

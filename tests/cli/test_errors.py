@@ -36,7 +36,7 @@ def missing_file(folder):
 
 def malformed_json(folder):
     (folder / "truth.json").write_text('{"images": [],\n "annotations": [}\n')
-    return ["data", "check", str(folder / "truth.json")], "line 2"
+    return ["data", "check", str(folder / "truth.json")], "truth.json:2: expected JSON"
 
 
 def no_annotations(folder):
@@ -62,7 +62,16 @@ def unknown_command(folder):
 
 
 def unknown_key(folder):
-    words = ["train", "--task", "detection", "--data", str(coco(folder)), "--set", "optimizer.learning_rat=1", "lora.rang=2"]
+    words = [
+        "train",
+        "--task",
+        "detection",
+        "--data",
+        str(coco(folder)),
+        "--set",
+        "optimizer.learning_rat=1",
+        "lora.rang=2",
+    ]
     return words, "did you mean 'optimizer.learning_rate'?"
 
 
@@ -115,7 +124,16 @@ def nothing_to_resume(folder):
 
 
 def full_and_adapter(folder):
-    return ["train", "--task", "detection", "--data", str(coco(folder)), "--full", "--lora-rank", "4"], "give one of them"
+    return [
+        "train",
+        "--task",
+        "detection",
+        "--data",
+        str(coco(folder)),
+        "--full",
+        "--lora-rank",
+        "4",
+    ], "give one of them"
 
 
 def score_of_a_missing_file(folder):
@@ -198,5 +216,7 @@ def test_boxes_outside_are_named_and_the_rest_is_used(tmp_path, capsys):
 
 @pytest.mark.parametrize("module", ["keras", "jax", "tensorflow", "torch", "datasets", "pandas", "gradio", "numpy"])
 def test_help_imports_nothing_heavy(module):
-    code = f"import sys, mmtune.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: assert {module!r} not in sys.modules"
+    code = (
+        f"import sys, mmtune.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: assert {module!r} not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,0 +1,52 @@
+"""Training on simulated devices gives the losses of one device, with the weights really divided."""
+
+import csv
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mmtune.errors import UsageError
+from mmtune.sharding.mesh import parse_mesh
+
+PROGRAM = """
+import sys, mmtune
+from mmtune.recipe import Recipe
+from mmtune.api import train_recipe
+mesh, out = sys.argv[1] or None, sys.argv[2]
+recipe = Recipe(task="detection", data="shapes:train?n=8&max_objects=2", model="tiny", out=out, steps=3, batch_size=4,
+                full="full" in out, log_every=1, buckets=1, mesh=mesh)
+model = train_recipe(recipe, verbose=False).model
+layer = model.variables["text"]["layers"][0]
+print(layer["q_proj"].value.sharding.shard_shape(layer["q_proj"].shape), layer["k_proj"].value.sharding.is_fully_replicated)
+print(len(model.generate([model.pixels(__import__("PIL.Image").Image.new("RGB", (9, 9)))], ["detect circle"], 4)))
+"""
+
+
+def losses(folder, name, mesh):
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    words = [sys.executable, "-c", PROGRAM, mesh, str(folder / name)]
+    said = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
+    with (folder / name / "log.csv").open() as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)], said
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_a_mesh_gives_the_losses_of_one_device(tmp_path, kind):
+    one, _ = losses(tmp_path, f"{kind}-one", "")
+    four, said = losses(tmp_path, f"{kind}-four", "data=2,model=2")
+    assert four[0] == pytest.approx(one[0], rel=1e-6)
+    # Adam divides by the gradient's own size, so that rounding is blown up from the second step on.
+    assert four == pytest.approx(one, rel=1e-4)
+    assert said.startswith("(2, 160, 40) True")
+
+
+@pytest.mark.parametrize("text", ["data=0", "model", "rows=2", "data=x", ""])
+def test_wrong_meshes_are_refused(text):
+    with pytest.raises(UsageError, match="mesh"):
+        parse_mesh(text)
+
+
+def test_axes_default_to_one():
+    assert parse_mesh("model=8") == {"data": 1, "model": 8}

@@ -72,12 +72,17 @@ class Answer:
 
 
 def task_for(model: Model, name: str, classes: Sequence[str] = ()) -> Task:
-    """Returns a task's adapter, with the classes and options that the model was taught where it was."""
+    """Returns a task's adapter for a model and the classes of some data.
+
+    A model that was taught this task is asked as it was taught: with its options, and with its own classes in their
+    order, unless the data has others.
+    """
     cls = task_class(name)
-    if model.setup is not None and model.setup.task == name:
-        options = build(cls.Options, model.setup.options, "options.")
-        return cls(classes or model.setup.classes, options)
-    return cls(classes)
+    if model.setup is None or model.setup.task != name:
+        return cls(classes)
+    options = build(cls.Options, model.setup.options, "options.")
+    taught = model.setup.classes
+    return cls(taught if set(classes) <= set(taught) else classes, options)
 
 
 def predict(

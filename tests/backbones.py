@@ -44,8 +44,10 @@ def randomise(backbone, seed=0):
 
 def make(family, **changes):
     """Returns a random backbone: paligemma, paligemma2, gemma, gemma2 or llama3."""
+    import keras
     import keras_hub
 
+    keras.utils.set_random_seed(0)
     if family == "llama3":
         settings = {k: v for k, v in GEMMA.items() if k != "head_dim"} | {"hidden_dim": 64, "rope_max_wavelength": 500}
         return randomise(keras_hub.models.Llama3Backbone(**(settings | changes)))

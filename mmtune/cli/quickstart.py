@@ -10,7 +10,7 @@ import typer
 from mmtune.errors import UsageError
 
 # The embedded model starts from nothing, so it is taught a handful of scenes by heart: enough to see every part work.
-SCENES = "shapes:train?n=24&seed=7&max_objects=3"
+SCENES = "shapes:train?n=24&seed=7&max_objects=3&size=240"
 SETTINGS: dict[str, Any] = {
     "steps": 400,
     "batch_size": 8,
@@ -50,10 +50,7 @@ def quickstart(
     console.print(f"scoring {len(data)} generated scenes before training ...")
     before = evaluate(model, task=task, data=data).metrics
     run = train(model, task=task, data=data, val=data, full=True, out=out / "run", **SETTINGS)
-    for record in data[:PICTURES]:
-        with atomic(out / f"{record.id.replace('/', '-')}.png") as temporary:
-            assert record.picture is not None
-            run.model.predict(record.picture, task=task).draw().resize((480, 480)).save(temporary, "PNG")
+    _draw(run.model, task, [record.picture for record in data[:PICTURES]], out / "predictions.png")
     seconds = round(time.perf_counter() - started, 1)
     result = {"task": task, "before": before, "after": run.metrics, "seconds": seconds}
     with atomic(out / "metrics.json") as temporary:
@@ -61,7 +58,24 @@ def quickstart(
     console.print(
         f"\nAP50 {before['AP50']:.3f} before, {run.metrics['AP50']:.3f} after, in {seconds:.0f} s. These are the scenes "
         f"it was trained on: the embedded model starts from nothing and learns them by heart.\n"
-        f"Pictures and metrics.json are in {out}. Next: mmtune train --task detection --data YOUR_DATA --val 0.1",
+        f"predictions.png and metrics.json are in {out}. Next: mmtune train --task detection --data YOUR_DATA --val 0.1",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _draw(model: Any, task: str, pictures: list[Any], file: Path) -> None:
+    """Writes the answers about some pictures side by side."""
+    from PIL import Image
+
+    from mmtune.files import atomic
+    from mmtune.predicting import predict
+
+    drawn = [answer.draw() for answer in predict(model, pictures, task=task)]
+    sheet = Image.new("RGB", (sum(image.width for image in drawn), max(image.height for image in drawn)), "white")
+    left = 0
+    for image in drawn:
+        sheet.paste(image, (left, 0))
+        left += image.width
+    with atomic(file) as temporary:
+        sheet.save(temporary, "PNG")

@@ -1,9 +1,11 @@
 """From a name to a model: `tiny`, a run folder, a KerasHub preset by name, address or folder."""
 
+import difflib
 from pathlib import Path
 from typing import Any
 
-from mmtune.errors import ModelError, unknown_name
+from mmtune.allocator import tune_malloc
+from mmtune.errors import ModelError
 from mmtune.model import Model, Setup
 from mmtune.models.peft_files import load_adapter
 from mmtune.models.spec import read_spec
@@ -27,6 +29,7 @@ def load(name: str | Path, *, precision: str = "float32", seed: int = 0) -> Mode
     Raises:
         ModelError: When nothing of that name can be loaded; the message says what was tried.
     """
+    tune_malloc()
     text = str(name)
     if text == "tiny":
         return Model(_tiny(seed), tiny_tokenizer(), name="tiny", precision=precision)
@@ -39,7 +42,9 @@ def load(name: str | Path, *, precision: str = "float32", seed: int = 0) -> Mode
         raise ModelError(
             f"{text}: expected a run folder (with {RECIPE}) or a Keras preset (with {_PRESET_CONFIG}), found neither"
         )
-    raise ModelError(unknown_name("model", text, ["tiny", *preset_names()]))
+    close = difflib.get_close_matches(text, ["tiny", *preset_names()], n=1)
+    guess = f"did you mean '{close[0]}'? " if close else ""
+    raise ModelError(f"unknown model '{text}': {guess}there is no such folder either; `mmtune models` lists the names")
 
 
 def preset_names() -> list[str]:

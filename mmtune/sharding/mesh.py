@@ -34,7 +34,7 @@ def parse_mesh(text: str) -> dict[str, int]:
     Raises:
         UsageError: For unknown axes or sizes that are no whole numbers from 1.
     """
-    sizes = dict.fromkeys(AXES, 1)
+    sizes: dict[str, int] = dict.fromkeys(AXES, 1)
     for part in text.split(","):
         name, _, size = part.strip().partition("=")
         if name not in AXES:

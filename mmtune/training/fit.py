@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from mmtune.data.dataset import FaultLog
-from mmtune.errors import DataError, RecipeError, UsageError
+from mmtune.errors import DataError, RecipeError, UsageError, unknown_name
 from mmtune.evaluation import Evaluation, evaluate_records, write_predictions
 from mmtune.files import atomic
 from mmtune.model import Model, Setup
@@ -63,6 +63,7 @@ def fit(
     if not examples:
         first = f"; the first: {log.faults[0].record}: {log.faults[0].problem}" if log.faults else ""
         raise DataError(f"none of {len(data)} training records can be used for {recipe.task}{first}")
+    _check_metric(recipe, task)
     recipe = complete(recipe, model, len(examples))
     assert recipe.steps
     write_recipe(recipe, out / "recipe.toml")
@@ -191,6 +192,12 @@ def _evaluate(model: Model, task: Task, val: Sequence[Record], display: Display)
 
 def _metric_names(task: Task) -> tuple[str, ...]:
     return tuple(name for name, value in task.metric().compute().items() if isinstance(value, int | float))
+
+
+def _check_metric(recipe: Recipe, task: Task) -> None:
+    names = _metric_names(task)
+    if recipe.metric is not None and recipe.metric not in names:
+        raise RecipeError([f"metric: {unknown_name('metric', recipe.metric, names)}"])
 
 
 def _count(trainer: Trainer) -> int:

@@ -1,0 +1,199 @@
+"""Runs of a small model: what trains, what is saved, what stops them, and what bad pictures do."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from backbones import make
+from PIL import Image
+
+import mmtune
+from mmtune.data.images import FilePicture
+from mmtune.errors import DataError, RecipeError, UsageError
+from mmtune.model import Model
+from mmtune.models.tiny import tiny_tokenizer
+from mmtune.records import Box, Record
+from mmtune.training.examples import list_examples
+from mmtune.training.plan import choose_shapes, make_plan
+
+
+def small_model():
+    return Model(make("paligemma", vocabulary_size=2176, num_layers=2), tiny_tokenizer(), name="small")
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return mmtune.read("shapes:train?n=12&max_objects=2&seed=1", task="detection")
+
+
+def run(folder, data, **settings):
+    settings = {"steps": 3, "batch_size": 4, "buckets": 1, "log_every": 1, "verbose": False, **settings}
+    return mmtune.train(small_model(), task="detection", data=data, out=folder / "run", **settings)
+
+
+def rows(folder):
+    with (folder / "run" / "log.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def snapshot(model):
+    return {variable.path: np.asarray(variable) for variable in model.backbone.weights}
+
+
+@pytest.mark.parametrize(
+    ("settings", "moved"),
+    [
+        ({"full": True}, {"text", "vision"}),
+        ({"full": True, "freeze_vision": True}, {"text"}),
+        ({"full": False}, set()),
+        ({"full": False, "lora": mmtune.LoRA(rank=2, vision=True, targets=("q_proj", "fc1"))}, set()),
+    ],
+    ids=["full", "frozen-tower", "lora", "lora-tower"],
+)
+def test_only_what_should_train_moves(tmp_path, scenes, settings, moved):
+    before = snapshot(small_model())
+    done = run(tmp_path, scenes, **settings)
+    after = snapshot(done.model)
+    changed = {path for path in before if before[path].tobytes() != after[path].tobytes()}
+    parts = {"vision" if path.startswith(("image_", "pali_gemma_vit", "vit")) else "text" for path in changed}
+    assert parts == moved
+    if "lora" in settings:
+        values = {path: np.abs(np.asarray(weights["b"])).max() for path, weights in done.model.lora.table.items()}
+        assert all(value > 0 for value in values.values())
+        assert any("vision_tower" in path for path in values)
+
+
+def test_run_folder_and_what_it_loads_as(tmp_path, scenes):
+    done = run(tmp_path, scenes, val=scenes[:2], full=True, eval_every=2)
+    folder = tmp_path / "run"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["metrics"]["AP"] == done.metrics["AP"]
+    assert metrics["n"] == 2
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert [line["record"] for line in lines] == [record.id for record in scenes[:2]]
+    log = rows(tmp_path)
+    assert [row["step"] for row in log] == ["1", "2", "2", "3", "3"]
+    assert list(log[0])[:6] == ["step", "epoch", "loss", "learning_rate", "seconds", "examples_per_second"]
+    recipe = mmtune.recipe.read_recipe(folder / "recipe.toml", {}, [])
+    assert (recipe.steps, recipe.classes) == (3, scenes.classes)
+    assert recipe.optimizer.learning_rate is not None
+
+
+def test_the_log_falls_and_the_rate_follows_the_schedule(tmp_path, scenes):
+    run(tmp_path, scenes, full=True, steps=20, optimizer={"learning_rate": 0.01, "warmup": 0.2})
+    log = rows(tmp_path)
+    losses = [float(row["loss"]) for row in log]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.5
+    rates = [float(row["learning_rate"]) for row in log]
+    assert rates.index(max(rates)) == 3
+    assert max(rates) == pytest.approx(0.01, rel=1e-3)
+    assert rates[-1] < 1e-4
+
+
+def test_accumulation_updates_every_second_batch(tmp_path, scenes):
+    """Two half batches with accumulation move the weights as one whole batch does."""
+    settings = {"full": True, "optimizer": {"learning_rate": 0.01, "schedule": "constant", "warmup": 0.0, "clip": 0.0}}
+    options = settings["optimizer"]
+    whole = run(tmp_path / "whole", scenes[:4], steps=1, batch_size=4, **settings)
+    accumulating = {**settings, "optimizer": {**options, "accumulation": 2}}
+    halves = run(tmp_path / "halves", scenes[:4], steps=2, batch_size=2, **accumulating)
+    one, two = snapshot(whole.model), snapshot(halves.model)
+    moved = max(np.abs(one[path] - value).max() for path, value in snapshot(small_model()).items())
+    apart = [np.abs(one[path] - two[path]) for path in one]
+    assert moved > 5e-3
+    # Adam's first step has the size of the rate wherever the gradient is above rounding.
+    assert np.mean([np.mean(a < 1e-4) for a in apart]) > 0.98
+
+
+@pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"rematerialise": "full"}, {"rematerialise": "dots"}])
+def test_precision_and_rematerialisation_keep_the_loss(tmp_path, scenes, settings):
+    run(tmp_path / "plain", scenes, full=True)
+    run(tmp_path / "other", scenes, full=True, **settings)
+    plain, other = ([float(row["loss"]) for row in rows(tmp_path / name)] for name in ("plain", "other"))
+    assert other == pytest.approx(plain, rel=3e-2 if "precision" in settings else 2e-5)
+
+
+def test_early_stopping(tmp_path, scenes):
+    done = run(
+        tmp_path,
+        scenes,
+        val=scenes[:1],
+        steps=40,
+        eval_every=2,
+        early_stopping=2,
+        optimizer={"learning_rate": 1e-9},
+    )
+    steps = [int(row["step"]) for row in rows(tmp_path)]
+    assert max(steps) == 6  # best at 2, no better at 4 and 6
+    assert json.loads((done.folder / "metrics.json").read_text())["best_step"] == 2
+
+
+def test_the_best_weights_are_kept(tmp_path, scenes):
+    done = run(tmp_path, scenes, val=scenes[:2], steps=4, eval_every=1, full=True)
+    result = json.loads((done.folder / "metrics.json").read_text())
+    logged = {row["step"]: float(row["AP"]) for row in rows(tmp_path) if row["AP"]}
+    assert result["metrics"]["AP"] == pytest.approx(max(logged.values()), abs=1e-6)
+
+
+def test_a_validation_fraction_is_held_back(tmp_path, scenes):
+    done = run(tmp_path, scenes, val=0.25)
+    assert json.loads((done.folder / "metrics.json").read_text())["n"] == 3
+
+
+def test_a_run_is_not_written_over(tmp_path, scenes):
+    run(tmp_path, scenes, steps=1)
+    with pytest.raises(UsageError, match="already holds a run: resume it with --resume"):
+        run(tmp_path, scenes, steps=1)
+    with pytest.raises(RecipeError, match="batch_size: the run was begun with 4, not 2"):
+        run(tmp_path, scenes, steps=1, batch_size=2, resume=True)
+
+
+def test_unknown_metric(tmp_path, scenes):
+    with pytest.raises(RecipeError, match="unknown metric 'AP_50': did you mean 'AP50'"):
+        run(tmp_path, scenes, val=scenes[:1], metric="AP_50")
+
+
+def test_a_truncated_photo_is_listed_and_the_rest_is_trained_on(tmp_path, scenes):
+    whole = tmp_path / "whole.jpg"
+    Image.effect_noise((400, 300), 90).convert("RGB").save(whole)
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(whole.read_bytes()[:9000])
+    broken = Record("broken", FilePicture(cut), (400, 300), boxes=(Box("circle", 10, 10, 90, 90),), source="list.json")
+    done = run(tmp_path, replace(scenes, records=(*scenes.records[:3], broken)), val=[broken, scenes[0]], steps=2)
+    assert {fault.record for fault in done.faults} >= {"broken"}
+    assert any("cut.jpg" in fault.problem for fault in done.faults)
+    assert json.loads((done.folder / "metrics.json").read_text())["n"] == 1
+    assert all(np.isfinite(float(row["loss"])) for row in rows(tmp_path) if row["loss"])
+
+
+def test_nothing_to_train_on(tmp_path, scenes):
+    blank = [replace(record, boxes=(Box("<loc0001>", 0, 0, 9, 9),)) for record in scenes[:2]]
+    with pytest.raises(DataError, match="none of 2 training records can be used for detection; the first: .*<loc0001>"):
+        run(tmp_path, blank)
+
+
+def test_a_lost_loss_names_step_and_records(tmp_path, scenes):
+    with pytest.raises(DataError, match=r"the loss became (nan|inf) at step \d+ on the records train"):
+        run(tmp_path, scenes, full=True, steps=8, optimizer={"learning_rate": 1e30, "clip": 0.0, "warmup": 0.0})
+
+
+def test_every_example_is_used_once_an_epoch(scenes):
+    from mmtune.data.dataset import FaultLog
+    from mmtune.registry import task_class
+
+    task = task_class("detection")(scenes.classes)
+    examples = list_examples(scenes, task, tiny_tokenizer(), FaultLog())
+    shapes = choose_shapes(examples, 3)
+    assert len(shapes) <= 3
+    for example in examples:
+        assert any(s.text_length >= example.text_length and s.target_length >= example.target_length for s in shapes)
+    plan = make_plan(examples, shapes, 4, steps=30, seed=5)
+    used = [member for batch in plan for member in batch.members]
+    assert len(used) == len(set(used)) == 120
+    complete = max(epoch for _, epoch in used) - 1
+    for epoch in range(complete - 1):
+        assert sorted(index for index, e in used if e == epoch) == list(range(12))
+    assert plan == make_plan(examples, shapes, 4, steps=60, seed=5)[:30]
+    assert plan != make_plan(examples, shapes, 4, steps=30, seed=6)

@@ -24,4 +24,5 @@ def tune_malloc() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return all([mallopt(parameter, value) for parameter, value in _SETTINGS])
+    accepted = [mallopt(parameter, value) for parameter, value in _SETTINGS]  # all of them, whatever one returns
+    return all(accepted)

@@ -14,7 +14,8 @@ FIVE_LINES = """
 import mmtune
 model = mmtune.load("tiny")
 data = mmtune.read("shapes:train?n=8&max_objects=1", task="detection")
-run = mmtune.train(model, task="detection", data=data, val=data, lora=mmtune.LoRA(rank=2), out="run", steps=2, batch_size=2)
+lora = mmtune.LoRA(rank=2)
+run = mmtune.train(model, task="detection", data=data, val=data, lora=lora, out="run", steps=2, batch_size=2)
 print("AP50", run.metrics["AP50"])
 run.model.predict(data[0].picture, task="detection").draw().save("scene.png")
 assert mmtune.evaluate(model, task="detection", data="shapes:val?n=2").metrics["AP"] >= -1

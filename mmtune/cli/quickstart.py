@@ -56,9 +56,10 @@ def quickstart(
     with atomic(out / "metrics.json") as temporary:
         temporary.write_text(json_format.dumps(result, indent=2) + "\n")
     console.print(
-        f"\nAP50 {before['AP50']:.3f} before, {run.metrics['AP50']:.3f} after, in {seconds:.0f} s. These are the scenes "
-        f"it was trained on: the embedded model starts from nothing and learns them by heart.\n"
-        f"predictions.png and metrics.json are in {out}. Next: mmtune train --task detection --data YOUR_DATA --val 0.1",
+        f"\nAP50 {before['AP50']:.3f} before, {run.metrics['AP50']:.3f} after, in {seconds:.0f} s. These are the very "
+        f"scenes it was trained on: the embedded model starts from nothing and learns them by heart.\n"
+        f"predictions.png and metrics.json are in {out}.\n"
+        f"Next: mmtune train --task detection --data YOUR_DATA --val 0.1",
         highlight=False,
         soft_wrap=True,
     )

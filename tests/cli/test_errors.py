@@ -57,7 +57,7 @@ def unknown_format(folder):
     return ["data", "check", str(coco(folder)), "--format", "cocoo"], "did you mean 'coco'?"
 
 
-def unknown_command(folder):
+def unknown_command(_):
     return ["trian"], "did you mean 'train'?"
 
 
@@ -99,7 +99,7 @@ def unknown_model(folder):
     return ["predict", "tinny", "--task", "detection", "--image", str(folder / "a.png")], "did you mean 'tiny'?"
 
 
-def no_picture(folder):
+def no_picture(_):
     return ["predict", "tiny", "--task", "detection"], "--image FILE"
 
 

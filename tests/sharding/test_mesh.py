@@ -19,7 +19,8 @@ recipe = Recipe(task="detection", data="shapes:train?n=8&max_objects=2", model="
                 full="full" in out, log_every=1, buckets=1, mesh=mesh)
 model = train_recipe(recipe, verbose=False).model
 layer = model.variables["text"]["layers"][0]
-print(layer["q_proj"].value.sharding.shard_shape(layer["q_proj"].shape), layer["k_proj"].value.sharding.is_fully_replicated)
+query, key = layer["q_proj"], layer["k_proj"]
+print(query.value.sharding.shard_shape(query.shape), key.value.sharding.is_fully_replicated)
 print(len(model.generate([model.pixels(__import__("PIL.Image").Image.new("RGB", (9, 9)))], ["detect circle"], 4)))
 """
 

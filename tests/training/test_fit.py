@@ -170,7 +170,9 @@ def test_a_truncated_photo_is_listed_and_the_rest_is_trained_on(tmp_path, scenes
 
 def test_nothing_to_train_on(tmp_path, scenes):
     blank = [replace(record, boxes=(Box("<loc0001>", 0, 0, 9, 9),)) for record in scenes[:2]]
-    with pytest.raises(DataError, match="none of 2 training records can be used for detection; the first: .*<loc0001>"):
+    with pytest.raises(
+        DataError, match=r"none of 2 training records can be used for detection; the first: .*<loc0001>"
+    ):
         run(tmp_path, blank)
 
 

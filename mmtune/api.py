@@ -1,7 +1,7 @@
 """The Python interface: what the command line calls."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.errors import UsageError
 from mmtune.evaluation import Evaluation, evaluate_records
 from mmtune.model import Model
-from mmtune.models.load import load
+from mmtune.models.load import RECIPE, load
 from mmtune.models.lora_config import LoRA
 from mmtune.predicting import task_for
-from mmtune.recipe import Recipe
+from mmtune.recipe import Recipe, read_recipe
 from mmtune.records import Fault, Record
 from mmtune.registry import task_class
 from mmtune.settings import build, plain
@@ -84,7 +84,7 @@ def train(
     }
     if lora is not None:
         table["lora"] = plain(lora)
-    recipe = build(Recipe, {key: value for key, value in table.items() if value is not None})
+    recipe = build(Recipe, _over_stored(table, Path(out)) if resume else _given(table))
     return train_recipe(recipe, model=model, data=data, val=val, resume=resume, verbose=verbose)
 
 
@@ -105,8 +105,6 @@ def train_recipe(
         resume: Go on from the newest checkpoint in `recipe.out`.
         verbose: Show progress on standard error.
     """
-    from dataclasses import replace
-
     from mmtune.training.display import Display
     from mmtune.training.fit import check_folder, fit
 
@@ -167,7 +165,7 @@ def evaluate(
     adapter = task_for(held, task, getattr(dataset, "classes", ()))
     display = Display(quiet=not verbose)
     with display.evaluating(len(records)) as on_done:
-        return evaluate_records(
+        found = evaluate_records(
             held,
             adapter,
             records,
@@ -176,6 +174,20 @@ def evaluate(
             batch_size=batch_size,
             on_done=on_done,
         )
+    return replace(found, faults=(*getattr(dataset, "faults", ()), *found.faults))
+
+
+def _given(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if value is not None}
+
+
+def _over_stored(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Returns the recipe of the run in `folder`, if there is one, with the given values over it."""
+    file = folder / RECIPE
+    stored = plain(read_recipe(file, {}, [])) if file.is_file() else {}
+    given = _given(table)
+    nested = {key: {**stored[key], **value} for key, value in given.items() if isinstance(stored.get(key), dict)}
+    return {**stored, **given, **nested}
 
 
 def _dataset(data: Dataset | Sequence[Record] | str, recipe: Recipe) -> Dataset:

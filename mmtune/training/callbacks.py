@@ -153,13 +153,13 @@ class Milestones(keras.callbacks.Callback):
         metrics = self._evaluate()
         value = float(metrics[self._metric])
         progress: Any = self._progress
-        if progress.best is None or self._better(value, progress.best):
-            progress.best, progress.best_step, progress.waited = value, step, 0
+        better = progress.best is None or self._better(value, progress.best)
+        if better or value == progress.best:  # of equals the later ones have seen more
+            progress.best, progress.best_step = value, step
             self._checkpoints.save_best(self.model)  # pyright: ignore[reportArgumentType]
-        else:
-            progress.waited += 1
-            if self._patience and progress.waited >= self._patience:
-                self.model.stop_training = True
+        progress.waited = 0 if better else progress.waited + 1
+        if self._patience and progress.waited >= self._patience:
+            progress.stopped = self.model.stop_training = True
         numbers = {name: v for name, v in metrics.items() if isinstance(v, int | float)}
         self._logs.write({"step": step, **numbers})
         self._show({"step": step, **numbers})

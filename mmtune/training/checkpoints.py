@@ -22,6 +22,7 @@ class Progress:
         best_step: The step of that value.
         waited: Evaluations since then.
         seconds: Time spent in earlier parts of the run.
+        stopped: Whether early stopping ended the run.
     """
 
     step: int = 0
@@ -29,6 +30,7 @@ class Progress:
     best_step: int = 0
     waited: int = 0
     seconds: float = 0.0
+    stopped: bool = False
 
 
 class Checkpoints:

@@ -94,7 +94,7 @@ def fit(
     rows = RowMaker(examples, task, model.tokenizer, model.image_size, recipe.augment, recipe.seed)
     logs = Logs(out, _metric_names(task), progress.step)
     try:
-        if progress.step < recipe.steps:
+        if progress.step < recipe.steps and not progress.stopped:
             _run(trainer, recipe, plan, examples, rows, logs, checkpoints, progress, model, task, val, display)
         if val:
             checkpoints.restore_best(trainer)

@@ -68,6 +68,7 @@ def pair(family, keras=None, **changes):
         keras: Changes to the backbone's arguments.
         **changes: Changes to the text configuration of transformers.
     """
+    torch.manual_seed(0)
     theirs = randomise(build(family, changes)).eval()
     backbone = make(family, **(keras or {}))
     copy(theirs, backbone)

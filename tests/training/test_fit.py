@@ -127,7 +127,19 @@ def test_early_stopping(tmp_path, scenes):
     )
     steps = [int(row["step"]) for row in rows(tmp_path)]
     assert max(steps) == 6  # best at 2, no better at 4 and 6
-    assert json.loads((done.folder / "metrics.json").read_text())["best_step"] == 2
+    adapter = (done.folder / "adapter.safetensors").read_bytes()
+    again = run(
+        tmp_path,
+        scenes,
+        val=scenes[:1],
+        steps=40,
+        eval_every=2,
+        early_stopping=2,
+        optimizer={"learning_rate": 1e-9},
+        resume=True,
+    )
+    assert max(int(row["step"]) for row in rows(tmp_path)) == 6
+    assert (again.folder / "adapter.safetensors").read_bytes() == adapter
 
 
 def test_the_best_weights_are_kept(tmp_path, scenes):

@@ -80,6 +80,10 @@ class Task(abc.ABC):
     def max_tokens(self, records: Sequence[Record], tokenizer: "Tokenizer") -> int:
         """Returns how many tokens an answer may need, end of sequence included."""
 
+    def target_bound(self, record: Record, tokenizer: "Tokenizer") -> int:
+        """Returns a length that no training target of the record exceeds, end of sequence included."""
+        return self.max_tokens([record], tokenizer)
+
     @classmethod
     def score_files(cls, truth: Path, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
         """Scores result files in the field's official forms, without a model.

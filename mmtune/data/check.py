@@ -106,7 +106,8 @@ class CheckReport:
             more = f", and {len(self.sizes) - 5} more" if len(self.sizes) > 5 else ""
             lines.append(f"sizes: {shown}{more}")
             lines.append("modes: " + ", ".join(f"{mode}: {count}" for mode, count in self.modes.items()))
-        lines += [f"overlay: {file}" for file in self.overlays]
+        if self.overlays:
+            lines.append(f"{len(self.overlays) - 1} overlays of the decoded targets, together in {self.overlays[-1]}")
         if not self.faults:
             return [*lines, "no faults"]
         lines.append(f"{len(self.faults)} faults: " + ", ".join(f"{n} {kind}" for kind, n in self.fault_counts.items()))

@@ -67,7 +67,7 @@ def list_examples(
         if problems := list(task.check(record)):
             log.add(record.source, record.id, "unusable for the task", problems[0])
             continue
-        bound = task.max_tokens([record], tokenizer)
+        bound = task.target_bound(record, tokenizer)
         if max_tokens is not None and bound > max_tokens:
             log.add(
                 record.source, record.id, "target too long", f"has up to {bound} tokens, max_tokens is {max_tokens}"

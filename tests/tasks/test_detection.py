@@ -1,5 +1,6 @@
 import logging
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -314,6 +315,26 @@ def test_max_tokens_holds_every_target(tokenizer, options):
     ]
     assert bound % 16 == 0
     assert max(lengths) <= bound < max(lengths) + 32
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3])
+@pytest.mark.parametrize(
+    "options", [{}, {"noise_boxes": 5}, {"noise_boxes": 2}, {"max_boxes": 2}, {"prompt": "per_class"}]
+)
+def test_target_bound_holds_whatever_augmentation_leaves(tokenizer, options, kept):
+    task = Detection(CLASSES, DetectionOptions(**options))
+    bound = task.target_bound(RECORD, tokenizer)
+    left = replace(RECORD, boxes=RECORD.boxes[:kept])
+    rng = np.random.default_rng(kept)
+    lengths = [
+        len(tokenizer.encode(text_of(target))) + 1
+        for query in task.queries(left)
+        for _ in range(20)
+        for target in task.targets(left, query, rng)
+    ]
+    assert max(lengths) <= bound
+    if kept == 3:  # and not much longer: the last box has no separator
+        assert bound <= max(lengths) + (5 if "noise_boxes" in options else 2)
 
 
 def test_max_tokens_of_a_picture_without_objects(tokenizer):

@@ -13,6 +13,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 if TYPE_CHECKING:
     from mmtune.api import Evaluation, Run, evaluate, load, read, train
     from mmtune.data.augment import Augment
+    from mmtune.decoding.sampling import Sampler
     from mmtune.models.lora_config import LoRA
     from mmtune.recipe import Recipe
 
@@ -24,13 +25,14 @@ _HOMES = {
     "LoRA": "mmtune.models.lora_config",
     "Recipe": "mmtune.recipe",
     "Run": "mmtune.api",
+    "Sampler": "mmtune.decoding.sampling",
     "evaluate": "mmtune.api",
     "load": "mmtune.api",
     "read": "mmtune.api",
     "train": "mmtune.api",
 }
 
-__all__ = ["Augment", "Evaluation", "LoRA", "Recipe", "Run", "evaluate", "load", "read", "train"]
+__all__ = ["Augment", "Evaluation", "LoRA", "Recipe", "Run", "Sampler", "evaluate", "load", "read", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,13 +1,14 @@
 """From a name to a model: `tiny`, a run folder, a KerasHub preset by name, address or folder."""
 
 import difflib
+import json
 from pathlib import Path
 from typing import Any
 
 from mmtune.allocator import tune_malloc
 from mmtune.errors import ModelError
 from mmtune.model import Model, Setup
-from mmtune.models.peft_files import load_adapter
+from mmtune.models.peft_files import CONFIG, adapter_file, load_adapter, read_config
 from mmtune.models.spec import read_spec
 from mmtune.models.tiny import build_tiny, tiny_tokenizer, tiny_weights_path
 from mmtune.models.tokenizer import Tokenizer
@@ -22,7 +23,8 @@ def load(name: str | Path, *, precision: str = "float32", seed: int = 0) -> Mode
     """Returns a model.
 
     Args:
-        name: "tiny", a KerasHub preset name or address, or a folder: a run of ours or a Keras preset.
+        name: "tiny", a KerasHub preset name or address, or a folder: a run of ours, a PEFT adapter
+            (which names its base) or a Keras preset.
         precision: Dtype of activations and products, "float32" or "bfloat16".
         seed: Seed of weights that are not loaded (`tiny`, as long as it ships untrained).
 
@@ -36,11 +38,14 @@ def load(name: str | Path, *, precision: str = "float32", seed: int = 0) -> Mode
     folder = Path(text)
     if (folder / RECIPE).is_file():
         return _load_run(folder, precision)
+    if (folder / CONFIG).is_file():
+        return _load_peft(folder, precision)
     if (folder / _PRESET_CONFIG).is_file() or text.startswith(_SCHEMES) or text in preset_names():
         return _load_preset(text, precision)
     if folder.exists():
         raise ModelError(
-            f"{text}: expected a run folder (with {RECIPE}) or a Keras preset (with {_PRESET_CONFIG}), found neither"
+            f"{text}: expected a run folder (with {RECIPE}), a PEFT adapter (with {CONFIG}) or a Keras preset "
+            f"(with {_PRESET_CONFIG}), found none of them"
         )
     close = difflib.get_close_matches(text, ["tiny", *preset_names()], n=1)
     guess = f"did you mean '{close[0]}'? " if close else ""
@@ -89,6 +94,19 @@ def _load_run(folder: Path, precision: str) -> Model:
         load_adapter(model.add_lora(recipe.lora, recipe.seed), folder / "adapter.safetensors")
     model.name = str(folder)
     model.setup = Setup(recipe.task, recipe.classes, dict(recipe.options))
+    return model
+
+
+def _load_peft(folder: Path, precision: str) -> Model:
+    base = json.loads((folder / CONFIG).read_text()).get("base_model_name_or_path")
+    config = read_config(folder)
+    if not base:
+        raise ModelError(f"{folder / CONFIG}: base_model_name_or_path does not say which model the adapter belongs to")
+    model = load(base, precision=precision)
+    if model.lora is not None:
+        model.bake()
+    load_adapter(model.add_lora(config), adapter_file(folder))
+    model.name = str(folder)
     return model
 
 

@@ -17,7 +17,7 @@ Metrics = dict[str, Any]
 
 
 class Watch(keras.callbacks.Callback):
-    """Writes the log. Losses are fetched from the device only every `every` steps, so that the host never waits.
+    """Writes the log: one row every `every` steps, with the mean loss since the row before.
 
     Args:
         logs: Where rows go.
@@ -46,7 +46,7 @@ class Watch(keras.callbacks.Callback):
         self._since = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Notes the step; every so often fetches and writes."""
+        """Notes the step; every so often writes."""
         del batch
         self._progress.step += 1
         assert logs is not None
@@ -59,7 +59,7 @@ class Watch(keras.callbacks.Callback):
         self._since = time.perf_counter()
 
     def flush(self) -> None:
-        """Fetches what is held and writes one row."""
+        """Writes one row of what is held."""
         if not self._held:
             return
         losses = [float(np.asarray(loss)) for _, loss, _ in self._held]

@@ -1,0 +1,1 @@
+"""Measurements that are run by hand; the README's table names the command behind each figure."""

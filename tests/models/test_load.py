@@ -1,0 +1,103 @@
+"""Loading by name and by folder, on small checkpoints made in their real forms."""
+
+import json
+
+import numpy as np
+import pytest
+from backbones import make
+from PIL import Image
+
+from mmtune.errors import ModelError
+from mmtune.model import Model
+from mmtune.models.load import load
+from mmtune.models.lora_config import LoRA
+from mmtune.models.peft_files import save_adapter
+from mmtune.models.tiny import tiny_tokenizer
+
+PROMPT = "detect circle"
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    """A Keras preset of a small PaliGemma with the embedded vocabulary, and the model that it was saved from."""
+    from keras_hub.models import PaliGemmaTokenizer
+
+    folder = tmp_path_factory.mktemp("preset")
+    backbone = make("paligemma2", vocabulary_size=2176)
+    backbone.save_to_preset(str(folder))
+    PaliGemmaTokenizer(tiny_tokenizer().proto).save_to_preset(str(folder))
+    return folder, Model(backbone, tiny_tokenizer(), name="small")
+
+
+def picture():
+    return Image.effect_noise((50, 40), 80).convert("RGB")
+
+
+def answers(model):
+    image = np.random.default_rng(0).integers(0, 256, (model.image_size, model.image_size, 3), np.uint8)
+    return [(answer.text, answer.logprobs) for answer in model.generate([image], [PROMPT], max_tokens=6)]
+
+
+def test_a_keras_preset_folder(preset):
+    folder, model = preset
+    loaded = load(folder)
+    assert loaded.tokenizer.encode("two red circles") == tiny_tokenizer().encode("two red circles")
+    assert loaded.spec == model.spec
+    assert answers(loaded) == answers(model)
+
+
+def test_a_peft_folder_names_its_base(preset, tmp_path):
+    folder, _ = preset
+    model = load(folder)
+    lora = model.add_lora(LoRA(rank=3, dora=True, targets=("q_proj", "up_proj")))
+    rng = np.random.default_rng(1)
+    for weights in lora.table.values():
+        weights["b"].assign(rng.normal(0, 0.3, weights["b"].shape))
+    save_adapter(lora, tmp_path / "adapter_model.safetensors", str(folder))
+    loaded = load(tmp_path)
+    assert loaded.name == str(tmp_path)
+    assert answers(loaded) == answers(model)
+    assert answers(loaded) != answers(load(folder))
+    loaded.merge()
+    merged = answers(loaded)
+    assert merged[0][0] == answers(model)[0][0]
+    np.testing.assert_allclose(merged[0][1], answers(model)[0][1], atol=1e-4)
+
+
+def test_a_peft_folder_without_a_base(tmp_path):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    with pytest.raises(ModelError, match="base_model_name_or_path does not say which model"):
+        load(tmp_path)
+
+
+def test_the_embedded_model_is_the_same_every_time():
+    first, second = load("tiny"), load("tiny")
+    for one, two in zip(first.backbone.weights, second.backbone.weights, strict=True):
+        assert np.asarray(one).tobytes() == np.asarray(two).tobytes()
+    assert first.setup is None
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tinny", "unknown model 'tinny': did you mean 'tiny'?"),
+        ("pali_gemma_3b_mix_225", "did you mean 'pali_gemma_3b_mix_224'?"),
+        (".", "expected a run folder"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said(name, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError) as error:
+        load(name)
+    assert message in str(error.value)
+
+
+def test_a_preset_of_another_family_is_refused(tmp_path):
+    from keras_hub.models import BertBackbone
+
+    backbone = BertBackbone(
+        vocabulary_size=30, num_layers=1, num_heads=1, hidden_dim=4, intermediate_dim=8, max_sequence_length=8
+    )
+    backbone.save_to_preset(str(tmp_path))
+    with pytest.raises(ModelError, match="BertBackbone is not supported"):
+        load(tmp_path)

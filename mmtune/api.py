@@ -1,7 +1,7 @@
 """The Python interface: what the command line calls."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mmtune.model import Model
 from mmtune.models.load import RECIPE, load
 from mmtune.models.lora_config import LoRA
 from mmtune.predicting import task_for
-from mmtune.recipe import Recipe, read_recipe
+from mmtune.recipe import Recipe, read_recipe, resumed
 from mmtune.records import Fault, Record
 from mmtune.registry import task_class
 from mmtune.settings import build, plain
@@ -48,7 +48,7 @@ def train(
     data: Dataset | Sequence[Record] | str,
     val: Dataset | Sequence[Record] | str | float | None = None,
     lora: LoRA | None = None,
-    full: bool = False,
+    full: bool | None = None,
     out: str | Path = "runs/run",
     resume: bool = False,
     verbose: bool = True,
@@ -72,19 +72,20 @@ def train(
         RecipeError: With every wrong key and value.
         DataError: When no record can be trained on.
     """
-    name = model if isinstance(model, str) else model.name
-    table = {
+    given = {
         "task": task,
-        "data": data if isinstance(data, str) else getattr(data, "name", "") or "records",
-        "val": val if val is None or isinstance(val, str) else str(getattr(val, "name", val)),
-        "model": name,
+        "data": _address(data),
+        "val": _address(val),
+        "model": model if isinstance(model, str) else model.name,
         "out": str(out),
         "full": full,
-        **{key: plain(v) if hasattr(v, "__dataclass_fields__") else v for key, v in settings.items()},
+        "lora": plain(lora) if lora is not None else None,
+        **{key: plain(value) if is_dataclass(value) else value for key, value in settings.items()},
     }
-    if lora is not None:
-        table["lora"] = plain(lora)
-    recipe = build(Recipe, _over_stored(table, Path(out)) if resume else _given(table))
+    given = {key: value for key, value in given.items() if value is not None}
+    file = Path(out) / RECIPE
+    going_on = resume and file.is_file()
+    recipe = resumed(read_recipe(file, {}, []), given) if going_on else build(Recipe, given)
     return train_recipe(recipe, model=model, data=data, val=val, resume=resume, verbose=verbose)
 
 
@@ -105,29 +106,26 @@ def train_recipe(
         resume: Go on from the newest checkpoint in `recipe.out`.
         verbose: Show progress on standard error.
     """
+    from mmtune.sharding.mesh import distributed
     from mmtune.training.display import Display
-    from mmtune.training.fit import check_folder, fit
+    from mmtune.training.fit import fit
 
-    check_folder(recipe, resume)
+    if not resume and (Path(recipe.out) / RECIPE).is_file():
+        raise UsageError(f"{recipe.out} already holds a run: resume it with --resume, or choose another --out")
+    if recipe.mesh is not None and isinstance(model, Model):
+        raise UsageError("mesh: weights are placed as they are loaded, so give the model by its name")
     training = _dataset(recipe.data if data is None else data, recipe)
     validation = _validation(recipe.val if val is None else val, training, recipe)
     if isinstance(validation, tuple):
         training, validation = validation
-    classes = recipe.classes or training.classes
-    recipe = replace(recipe, classes=tuple(classes))
-    if recipe.mesh is not None:
-        if isinstance(model, Model):
-            raise UsageError("mesh: weights are placed as they are loaded, so give the model by its name")
-        from mmtune.sharding.mesh import distribute
-
-        distribute(recipe.mesh, recipe.batch_size)
-    held = load(recipe.model, precision=recipe.precision, seed=recipe.seed) if model is None else model
-    held = load(held, precision=recipe.precision, seed=recipe.seed) if isinstance(held, str) else held
-    faults = [*training.faults, *(validation.faults if validation is not None else ())]
-    evaluation, found, seconds = fit(
-        held, recipe, training, validation, resume=resume, display=Display(quiet=not verbose), faults=faults
-    )
-    return Run(Path(recipe.out), held, evaluation.metrics if evaluation else {}, (*faults, *found), seconds)
+    recipe = replace(recipe, classes=recipe.classes or training.classes)
+    with distributed(recipe.mesh):
+        held = model if isinstance(model, Model) else load(model or recipe.model, precision=recipe.precision)
+        faults = [*training.faults, *(validation.faults if validation is not None else ())]
+        display = Display(quiet=not verbose)
+        done = fit(held, recipe, training, validation, resume=resume, display=display, faults=faults)
+    metrics = done.evaluation.metrics if done.evaluation else {}
+    return Run(Path(recipe.out), held, metrics, (*faults, *done.faults), done.seconds)
 
 
 def evaluate(
@@ -157,12 +155,12 @@ def evaluate(
     """
     from mmtune.training.display import Display
 
-    dataset = read(data, task=task, format=format) if isinstance(data, str) else data
+    dataset = _held(data, task, format)
     records = list(dataset)[:limit]
     if not records:
         raise UsageError("there are no records to evaluate on")
     held = load(model) if isinstance(model, str) else model
-    adapter = task_for(held, task, getattr(dataset, "classes", ()))
+    adapter = task_for(held, task, dataset.classes)
     display = Display(quiet=not verbose)
     with display.evaluating(len(records)) as on_done:
         found = evaluate_records(
@@ -174,31 +172,29 @@ def evaluate(
             batch_size=batch_size,
             on_done=on_done,
         )
-    return replace(found, faults=(*getattr(dataset, "faults", ()), *found.faults))
+    return replace(found, faults=(*dataset.faults, *found.faults))
 
 
-def _given(table: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in table.items() if value is not None}
-
-
-def _over_stored(table: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Returns the recipe of the run in `folder`, if there is one, with the given values over it."""
-    file = folder / RECIPE
-    stored = plain(read_recipe(file, {}, [])) if file.is_file() else {}
-    given = _given(table)
-    nested = {key: {**stored[key], **value} for key, value in given.items() if isinstance(stored.get(key), dict)}
-    return {**stored, **given, **nested}
+def _address(data: Any) -> Any:
+    """Returns what stands for some data in a recipe: its address, a fraction, or "records" for bare records."""
+    if data is None or isinstance(data, str | float | int):
+        return data
+    return getattr(data, "name", "") or "records"
 
 
 def _dataset(data: Dataset | Sequence[Record] | str, recipe: Recipe) -> Dataset:
+    return _held(data, recipe.task, recipe.format)
+
+
+def _held(data: Dataset | Sequence[Record] | str, task: str, form: str | None) -> Dataset:
+    """Returns the data set of an address or of bare records, whose classes are the labels that occur."""
     if isinstance(data, str):
-        return read(data, task=recipe.task, format=recipe.format)
+        return read(data, task=task, format=form)
     if isinstance(data, Dataset):
         return data
     records = tuple(data)
     labels = dict.fromkeys(box.label for record in records for box in record.boxes)
-    needs = task_class(recipe.task).needs_classes
-    return Dataset(records, tuple(labels) if needs else ())
+    return Dataset(records, tuple(labels) if task_class(task).needs_classes else ())
 
 
 def _validation(
@@ -219,7 +215,7 @@ def _fraction(val: Any) -> float | None:
             val = float(val)
         except ValueError:
             return None
-    if not isinstance(val, float):
+    if not isinstance(val, float | int):
         return None
     if not 0 < val < 1:
         raise UsageError(f"val: expected a fraction between 0 and 1 or a data set, got {val}")

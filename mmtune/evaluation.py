@@ -1,6 +1,5 @@
 """Asking a model about every record of a data set, and scoring the answers."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,12 +12,14 @@ from mmtune.data.dataset import FaultLog
 from mmtune.data.pixels import to_square
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.errors import DataError
-from mmtune.files import atomic
+from mmtune.files import atomic, json_text
 from mmtune.model import Model
 from mmtune.records import Fault, Prediction, Query, Record
 from mmtune.task import Task
 
 CHUNK = 64
+# Sampling numbers its answers by record and query, so that a picture that fails does not move those after it.
+QUERIES = 1000
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def evaluate_records(
         task: The adapter.
         records: The truth.
         sampler: How tokens are chosen.
-        max_tokens: Most tokens of an answer; None: what the truth needs.
+        max_tokens: Most tokens of an answer; None: what the truth needs, and no less than the model was taught.
         batch_size: Most prompts decoded at once.
         on_done: Called with the number of records done so far.
 
@@ -77,11 +78,13 @@ def evaluate_records(
     metric = task.metric()
     used: list[Record] = []
     predictions: list[Prediction] = []
-    budget = max_tokens or task.max_tokens(records, model.tokenizer)
+    taught = model.setup.max_tokens if model.setup is not None and model.setup.task == task.name else 0
+    budget = max_tokens or max(taught, task.max_tokens(records, model.tokenizer))
     grammars: dict[tuple[str, ...], Any] = {}
     for start in range(0, len(records), CHUNK):
         chunk = records[start : start + CHUNK]
-        ready = [pair for pair in _with_pixels(model, task, chunk, log) if pair is not None]
+        opened = enumerate(_with_pixels(model, task, chunk, log), start)
+        ready = [(number, *pair) for number, pair in opened if pair is not None]
         for record, prediction in _answer(model, task, ready, budget, sampler, batch_size, grammars):
             metric.update(record, prediction)
             used.append(record)
@@ -101,9 +104,9 @@ def prediction_json(task: Task, record: Record, prediction: Prediction) -> dict[
 
 def write_predictions(task: Task, evaluation: Evaluation, file: Path) -> None:
     """Writes one JSON line a record."""
-    with atomic(file) as temporary, temporary.open("w") as out:
+    with atomic(file) as temporary, temporary.open("w", encoding="utf-8") as out:
         for record, prediction in zip(evaluation.records, evaluation.predictions, strict=True):
-            out.write(json.dumps(prediction_json(task, record, prediction), ensure_ascii=False) + "\n")
+            out.write(json_text(prediction_json(task, record, prediction)) + "\n")
 
 
 Ready = tuple[Record, np.ndarray | None]
@@ -135,28 +138,32 @@ def _with_pixels(model: Model, task: Task, records: Sequence[Record], log: Fault
 def _answer(
     model: Model,
     task: Task,
-    ready: Sequence[Ready],
+    ready: Sequence[tuple[int, Record, np.ndarray | None]],
     budget: int,
     sampler: Sampler,
     batch_size: int,
     grammars: dict[tuple[str, ...], Any],
 ) -> Iterable[tuple[Record, Prediction]]:
-    asked: list[tuple[int, Query]] = [
-        (i, query) for i, (record, _) in enumerate(ready) for query in task.queries(record)
-    ]
+    asked: list[tuple[int, Query]] = []
+    rows: list[int] = []
+    for i, (number, record, _) in enumerate(ready):
+        for place, query in enumerate(task.queries(record)):
+            asked.append((i, query))
+            rows.append(number * QUERIES + place)
     for _, query in asked:
         if query.labels not in grammars:
             grammars[query.labels] = task.grammar(query, model.tokenizer)
     outputs = model.generate(
-        [ready[i][1] for i, _ in asked],
+        [ready[i][2] for i, _ in asked],
         [query.prompt for _, query in asked],
         budget,
         sampler=sampler,
         grammars=[grammars[query.labels] for _, query in asked],
+        rows=rows,
         batch_size=batch_size,
     )
     answers: list[list] = [[] for _ in ready]
     for (i, query), output in zip(asked, outputs, strict=True):
         answers[i].append((query, output))
-    for (record, _), given in zip(ready, answers, strict=True):
+    for (_, record, _), given in zip(ready, answers, strict=True):
         yield record, task.parse(record, given)

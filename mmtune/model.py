@@ -29,11 +29,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setup:
-    """What a fine-tuned model was taught: the task's name, its class names and its options."""
+    """What a fine-tuned model was taught.
+
+    Attributes:
+        task: Name of the task.
+        classes: Its class names.
+        options: Its options.
+        max_tokens: Longest answer that it was taught, end of sequence included.
+    """
 
     task: str
     classes: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    max_tokens: int = 0
 
 
 class Model:
@@ -79,6 +87,11 @@ class Model:
         self.lora = LoraWeights(config, self.spec, self.variables, seed)
         return self.lora
 
+    def drop_lora(self) -> None:
+        """Takes the adapter off; the base stays as it was."""
+        self.unmerge()
+        self.lora = None
+
     def merge(self) -> None:
         """Folds the adapter into the base weights: the same outputs without its extra products."""
         if self.lora is not None and self._merge is None:
@@ -122,6 +135,7 @@ class Model:
         sampler: Sampler = GREEDY,
         grammars: Sequence[Automaton | None] | None = None,
         batch_size: int = 16,
+        rows: Sequence[int] | None = None,
         on_done: Callable[[int], None] = lambda _: None,
     ) -> list[Output]:
         """Answers prompts about images.
@@ -134,6 +148,7 @@ class Model:
             sampler: Greedy, sampling or beam search.
             grammars: For each prompt the automaton its answer must follow, or None.
             batch_size: Most prompts at once.
+            rows: For each prompt the number that picks the sampler's random numbers; None: 0, 1, 2, ...
             on_done: Called with the number of answers so far.
 
         Returns:
@@ -142,7 +157,7 @@ class Model:
         Raises:
             UsageError: When the numbers of images and prompts differ.
         """
-        requests = self._requests(images, prompts, grammars)
+        requests = self._requests(images, prompts, grammars, rows)
         decoded = generate(
             self.weights(), requests, max_tokens=max_tokens, sampler=sampler, batch_size=batch_size, on_done=on_done
         )
@@ -152,7 +167,7 @@ class Model:
         self, images: "Sequence[Any] | Any | None", prompts: Sequence[str] | str, texts: Sequence[str]
     ) -> list[Output]:
         """Returns the log-probability of each token of the given answers, by one teacher-forced pass."""
-        requests = self._requests(images, prompts, None)
+        requests = self._requests(images, prompts, None, None)
         targets = [[*self.tokenizer.encode(text), self.tokenizer.eos] for text in texts]
         logprobs = score(self.weights(), requests, targets)
         return [self._output(Decoded(tuple(t), tuple(p))) for t, p in zip(targets, logprobs, strict=True)]
@@ -164,7 +179,11 @@ class Model:
         return predict(self, [image], task=task, prompt=prompt, **options)[0]
 
     def _requests(
-        self, images: Any, prompts: Sequence[str] | str, grammars: Sequence[Automaton | None] | None
+        self,
+        images: Any,
+        prompts: Sequence[str] | str,
+        grammars: Sequence[Automaton | None] | None,
+        rows: Sequence[int] | None,
     ) -> list[Request]:
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if images is None or isinstance(images, str | Path) or not isinstance(images, Sequence):
@@ -172,13 +191,14 @@ class Model:
         if len(images) != len(prompts):
             raise UsageError(f"expected one image a prompt, got {len(images)} images and {len(prompts)} prompts")
         rules = [None] * len(prompts) if grammars is None else list(grammars)
+        numbers = range(len(prompts)) if rows is None else rows
         pixels: dict[int, np.ndarray | None] = {}
         for image in images:
             if id(image) not in pixels:
                 pixels[id(image)] = self.pixels(image)
         return [
             Request(self.tokenizer.prompt(prompt), pixels[id(image)], rule, row)
-            for row, (image, prompt, rule) in enumerate(zip(images, prompts, rules, strict=True))
+            for row, image, prompt, rule in zip(numbers, images, prompts, rules, strict=True)
         ]
 
     def _output(self, decoded: Decoded) -> Output:

@@ -1,5 +1,7 @@
 """A training run as a frozen, validated description: what `mmtune train` reads from TOML and writes back complete."""
 
+import math
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,6 +14,10 @@ from mmtune.files import atomic
 from mmtune.models.lora_config import LoRA
 from mmtune.registry import task_class
 from mmtune.settings import assign, build, plain
+from mmtune.sharding.mesh import mesh_problems
+
+BELOW_ONE = math.nextafter(1.0, 0.0)
+LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +65,8 @@ class Recipe:
         batch_size: Rows a batch.
         full: Train all weights instead of an adapter.
         lora: The adapter, unused with `full`.
-        freeze_vision: Keep the vision tower as it is; None: frozen with LoRA, tuned in full.
+        freeze_vision: With `full`, keep the vision tower as it is; None: it is tuned too. An adapter reaches the tower
+            by `lora.vision`.
         precision: Dtype of activations and products.
         rematerialise: What the backward pass recomputes to save memory.
         mesh: Device mesh such as "data=2,model=4"; None: one device.
@@ -80,7 +87,7 @@ class Recipe:
     task: str
     data: str
     model: str = "tiny"
-    val: str | None = None
+    val: str | float | None = None
     out: str = "runs/run"
     format: str | None = None
     seed: int = 0
@@ -109,12 +116,34 @@ class Recipe:
     def __post_init__(self) -> None:
         problems = [
             f"{name}: expected 1 or more, got {value}"
-            for name in ("steps", "batch_size", "eval_every", "eval_limit", "save_every", "log_every", "max_tokens")
+            for name in (
+                "steps",
+                "batch_size",
+                "eval_every",
+                "eval_limit",
+                "save_every",
+                "log_every",
+                "max_tokens",
+                "buckets",
+            )
             if (value := getattr(self, name)) is not None and value < 1
         ]
-        if self.epochs <= 0:
-            problems.append(f"epochs: expected more than 0, got {self.epochs}")
-        problems += [] if self.full else self.lora.problems()
+        problems += [
+            f"{name}: expected 0 or more, got {value}"
+            for name in ("early_stopping",)
+            if (value := getattr(self, name)) < 0
+        ]
+        if not 0 < self.epochs < float("inf"):
+            problems.append(f"epochs: expected a number above 0, got {self.epochs}")
+        if not 0 <= self.seed < 2**32:
+            problems.append(f"seed: expected a whole number from 0 to 4294967295, got {self.seed}")
+        if self.mesh is not None:
+            problems += mesh_problems(self.mesh, self.batch_size)
+        if self.steps is not None and self.optimizer.accumulation > self.steps:
+            problems.append(
+                f"optimizer.accumulation: {self.optimizer.accumulation} batches an update, but only {self.steps} steps"
+            )
+        problems += [] if self.full else self._adapter_problems()
         problems += _optimizer_problems(self.optimizer)
         try:
             build(task_class(self.task).Options, self.options, "options.")
@@ -124,6 +153,16 @@ class Recipe:
             problems.append(f"task: {error}")
         if problems:
             raise RecipeError(problems)
+
+    def _adapter_problems(self) -> list[str]:
+        problems = self.lora.problems()
+        if self.freeze_vision is False:
+            problems.append(
+                "freeze_vision: an adapter leaves all weights as they are: false goes with full, or set lora.vision"
+            )
+        if self.freeze_vision and self.lora.vision:
+            problems.append("freeze_vision: true and lora.vision: true contradict each other")
+        return problems
 
     @property
     def tunes_vision(self) -> bool:
@@ -135,8 +174,8 @@ class Recipe:
         return build(task_class(self.task).Options, self.options, "options.")
 
 
-def read_recipe(file: Path | None, changes: Mapping[str, Any], assignments: list[str]) -> Recipe:
-    """Returns a recipe from a TOML file, then the command line's options, then its `--set` assignments.
+def read_table(file: Path | None, changes: Mapping[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """Returns the keys that were given: those of a TOML file, then top-level changes, then `--set` assignments.
 
     Args:
         file: A TOML file, or None.
@@ -144,22 +183,67 @@ def read_recipe(file: Path | None, changes: Mapping[str, Any], assignments: list
         assignments: Texts such as "optimizer.learning_rate=1e-4".
 
     Raises:
-        RecipeError: With all faults and their keys, after the file's name.
+        RecipeError: When the file is no TOML, or an assignment no assignment.
     """
     table: dict[str, Any] = {}
     if file is not None:
         try:
-            table = tomllib.loads(Path(file).read_text())
+            table = tomllib.loads(Path(file).read_text(encoding="utf-8"))
         except OSError as error:
             raise RecipeError([f"{file}: cannot be read: {error.strerror}"]) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise RecipeError([f"{file}: no TOML: {error}"]) from error
-    table |= {key: value for key, value in changes.items() if value is not None}
+    return assign(table | {key: value for key, value in changes.items() if value is not None}, assignments)
+
+
+def read_recipe(file: Path | None, changes: Mapping[str, Any], assignments: list[str]) -> Recipe:
+    """Returns the recipe that `read_table` gives, with defaults for all other keys.
+
+    Raises:
+        RecipeError: With all faults and their keys, after the file's name.
+    """
+    table = read_table(file, changes, assignments)
     try:
-        return build(Recipe, assign(table, assignments))
+        return build(Recipe, table)
     except RecipeError as error:
         where = f"{file}: " if file is not None else ""
         raise RecipeError([f"{where}{problem}" for problem in error.problems]) from error
+
+
+def resumed(stored: Recipe, given: Mapping[str, Any]) -> Recipe:
+    """Returns the recipe of a run that is gone on with: a run keeps the recipe that it was begun with.
+
+    Args:
+        stored: The run's recipe.
+        given: Keys that the user gave anew; they must say the same. `out` only says where the run lies now.
+
+    Raises:
+        RecipeError: With every key that differs.
+    """
+    old = dict(_flat(plain(stored)))
+    problems = []
+    for key, value in _flat(given):
+        was = old.get(key)
+        if key != "out" and not _same(was, value):
+            problems.append(
+                f"{key}: the run was begun with {was!r}, not {value!r}: leave it out, or choose another --out"
+            )
+    if problems:
+        raise RecipeError(problems)
+    return replace(stored, out=str(given.get("out", stored.out)))
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs = []
+    for key, value in table.items():
+        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
+    return pairs
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return list(one) == list(other)
+    return one == other
 
 
 def write_recipe(recipe: Recipe, file: Path) -> None:
@@ -167,25 +251,20 @@ def write_recipe(recipe: Recipe, file: Path) -> None:
     import tomli_w
 
     with atomic(file) as temporary:
-        temporary.write_text(tomli_w.dumps(plain(recipe)))
-
-
-def changed(recipe: Recipe, **changes: Any) -> Recipe:
-    """Returns the recipe with some values replaced, validated anew."""
-    return replace(recipe, **changes)
+        temporary.write_text(tomli_w.dumps(plain(recipe)), encoding="utf-8")
 
 
 def _optimizer_problems(optimizer: Optimizer) -> list[str]:
     problems = []
-    if optimizer.learning_rate is not None and optimizer.learning_rate <= 0:
+    if optimizer.learning_rate is not None and not 0 < optimizer.learning_rate < float("inf"):
         problems.append(f"optimizer.learning_rate: expected more than 0, got {optimizer.learning_rate}")
     for name, low, high in (
         ("warmup", 0, 1),
-        ("beta_1", 0, 1),
-        ("beta_2", 0, 1),
+        ("beta_1", 0, BELOW_ONE),
+        ("beta_2", 0, BELOW_ONE),
         ("label_smoothing", 0, 1),
-        ("weight_decay", 0, float("inf")),
-        ("clip", 0, float("inf")),
+        ("weight_decay", 0, LARGEST),
+        ("clip", 0, LARGEST),
         ("location_smoothing", 0, 200),
     ):
         value = getattr(optimizer, name)

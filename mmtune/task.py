@@ -85,11 +85,12 @@ class Task(abc.ABC):
         return self.max_tokens([record], tokenizer)
 
     @classmethod
-    def score_files(cls, truth: Path, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
+    def score_files(cls, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
         """Scores result files in the field's official forms, without a model.
 
         Args:
-            truth, predictions: Files or folders.
+            truth: What `mmtune.read` takes.
+            predictions: A file or folder.
             form: Name of the predictions' form; None: detected.
             log: Takes the faults.
 

@@ -221,7 +221,7 @@ class Detection(Task):
             )
 
     @classmethod
-    def score_files(cls, truth: Path, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
+    def score_files(cls, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
         """Scores COCO results, and the other public forms, against the truth of any reader."""
         from mmtune.metrics.results import score_detection
 

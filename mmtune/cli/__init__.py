@@ -9,7 +9,7 @@ import typer
 
 from mmtune.errors import MmtuneError, UsageError
 
-FAULT_OF_OURS, UNUSABLE_INPUT, INTERRUPTED = 1, 2, 130
+UNUSABLE_INPUT = 2
 
 
 class Command(NamedTuple):
@@ -39,9 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lines = str(error).split("\n")
         print(f"mmtune: {lines[0]}" if len(lines) == 1 else "mmtune:\n  " + "\n  ".join(lines), file=sys.stderr)
         sys.exit(UNUSABLE_INPUT)
-    except KeyboardInterrupt:
-        print("mmtune: interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"mmtune: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(UNUSABLE_INPUT)
 
 
 def spread_lists(words: list[str]) -> list[str]:
@@ -64,7 +66,7 @@ def spread_lists(words: list[str]) -> list[str]:
         follows = out and out[-1] == flag
         if flag and not follows and ((flag == "--image" and named) or (flag == "--set" and "=" in word)):
             out.append(flag)
-        named = named or (index > 0 and not words[index - 1].startswith("-"))
+        named = named or (index > 0 and (not words[index - 1].startswith("-") or "=" in words[index - 1]))
         out.append(word)
     return out
 

@@ -20,11 +20,12 @@ def check(
     from rich.console import Console
     from rich.progress import Progress
 
-    from mmtune.cli.output import write_json
+    from mmtune.cli.output import check_outputs, write_json
     from mmtune.data.check import check as look
     from mmtune.data.read import read
     from mmtune.registry import task_class
 
+    check_outputs(json)
     adapter = task_class(task) if task is not None else None
     dataset = read(data, task=task, format=format_)
     chosen = adapter(dataset.classes) if adapter is not None else None

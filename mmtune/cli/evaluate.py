@@ -22,7 +22,7 @@ def evaluate(
     from rich.console import Console
 
     from mmtune.api import evaluate as run
-    from mmtune.cli.output import write_json
+    from mmtune.cli.output import check_outputs, write_json
     from mmtune.decoding.sampling import Sampler
     from mmtune.evaluation import write_predictions
     from mmtune.models.load import load
@@ -31,6 +31,7 @@ def evaluate(
     from mmtune.reports.tables import metrics_table, print_faults
 
     task_class(task)
+    check_outputs(json, predictions)
     loaded = load(model)
     found = run(
         loaded,

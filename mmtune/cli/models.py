@@ -10,6 +10,7 @@ def models(
 ) -> None:
     """List the models there are, or describe one."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from mmtune.models.load import load, preset_metadata
@@ -32,7 +33,7 @@ def models(
     loaded = load(model)
     table.add_column("property")
     table.add_column("value")
-    table.add_row("name", model)
+    table.add_row("name", escape(model))
     table.add_row("parameters", f"{loaded.backbone.count_params():,}")
     table.add_row("family", loaded.spec.family)
     for part, spec in (("text", loaded.spec.text), ("vision", loaded.spec.vision)):
@@ -42,5 +43,5 @@ def models(
         table.add_row("image", f"{loaded.image_size} px square, bilinear with antialiasing, values in -1..1")
     if loaded.setup is not None:
         table.add_row("fine-tuned for", loaded.setup.task)
-        table.add_row("classes", " ; ".join(loaded.setup.classes))
+        table.add_row("classes", escape(" ; ".join(loaded.setup.classes)))
     console.print(table)

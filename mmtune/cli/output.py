@@ -1,20 +1,38 @@
 """What commands write besides messages: JSON to a file or to standard output."""
 
-import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from mmtune.files import atomic
+from mmtune.errors import UsageError
+from mmtune.files import atomic, json_text
+
+
+def check_outputs(*files: str | Path | None) -> None:
+    """Refuses files that cannot be written, before the work whose result they shall take.
+
+    Raises:
+        UsageError: When a file is a folder, or the nearest folder there is does not let us write.
+    """
+    for file in files:
+        if file is None or str(file) == "-":
+            continue
+        path = Path(file)
+        if path.is_dir():
+            raise UsageError(f"{file}: expected the name of a file, found a folder")
+        nearest = next(parent for parent in path.absolute().parents if parent.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            raise UsageError(f"{file}: cannot be written: {nearest} is no folder that lets us write")
 
 
 def write_json(value: Any, file: str | None) -> None:
     """Writes a value as JSON; "-" is standard output, None nowhere."""
     if file is None:
         return
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    text = json_text(value, indent=2) + "\n"
     if file == "-":
         sys.stdout.write(text)
         return
     with atomic(Path(file)) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")

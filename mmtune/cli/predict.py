@@ -1,9 +1,13 @@
 """`mmtune predict`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from mmtune.predicting import Answer
 
 
 def predict(
@@ -17,11 +21,12 @@ def predict(
     beams: Annotated[int, typer.Option(min=1, help="Width of beam search; 1 is greedy.")] = 1,
 ) -> None:
     """Answer about pictures or prompts."""
-    from mmtune.cli.output import write_json
+    from mmtune.cli.output import check_outputs, write_json
     from mmtune.data.images import size_of
     from mmtune.registry import task_class
 
     adapter = task_class(task)
+    check_outputs(json, draw / "picture.png" if draw is not None else None)
     files = list(image or [])
     if adapter.needs_picture:
         from mmtune.data.images import FilePicture
@@ -47,13 +52,25 @@ def predict(
     if json != "-":
         for answer in answers:
             name = f"{answer.record.picture.name}: " if answer.record.picture else ""
-            typer.echo(f"{name}{answer.text}")
+            typer.echo(f"{name}{answer.text}".encode(errors="backslashreplace"))
     write_json([answer.as_json() for answer in answers], json)
     if draw is not None:
-        from mmtune.files import atomic
+        _draw(answers, draw)
 
-        for number, answer in enumerate(answers):
-            stem = Path(answer.record.picture.name).stem if answer.record.picture else str(number)
-            with atomic(draw / f"{stem}.png") as temporary:
-                answer.draw().save(temporary, "PNG")
-            typer.echo(f"drawn: {draw / f'{stem}.png'}", err=True)
+
+def _draw(answers: "Sequence[Answer]", folder: Path) -> None:
+    """Writes each picture with its answer, under its own name as long as no two have the same."""
+    from mmtune.files import atomic
+
+    taken: set[str] = set()
+    for answer in answers:
+        assert answer.record.picture is not None
+        stem = name = Path(answer.record.picture.name).stem
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name)
+        with atomic(folder / f"{name}.png") as temporary:
+            answer.draw().save(temporary, "PNG")
+        typer.echo(f"drawn: {folder / name}.png".encode(errors="backslashreplace"), err=True)

@@ -34,7 +34,7 @@ def quickstart(
 
         task_class(task)
         raise UsageError(f"quickstart has no generated exercise for the task {task} yet; it has one for: detection")
-    if (out / "metrics.json").exists():
+    if (out / "run").exists():
         raise UsageError(f"{out} already holds a quickstart: remove it, or choose another folder with --out")
 
     from rich.console import Console
@@ -60,6 +60,7 @@ def quickstart(
         f"scenes it was trained on: the embedded model starts from nothing and learns them by heart.\n"
         f"predictions.png and metrics.json are in {out}.\n"
         f"Next: mmtune train --task detection --data YOUR_DATA --val 0.1",
+        markup=False,
         highlight=False,
         soft_wrap=True,
     )

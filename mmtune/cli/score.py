@@ -8,7 +8,7 @@ import typer
 
 def score(
     task: Annotated[str, typer.Option(help="Name of the task.")],
-    truth: Annotated[Path, typer.Option(help="The truth, in any form that a reader knows.")],
+    truth: Annotated[str, typer.Option(help="The truth, in any form that a reader knows.")],
     predictions: Annotated[Path, typer.Option(help="A result file, or a folder of them.")],
     json: Annotated[str | None, typer.Option(help="Write the metrics to this file ('-': standard output).")] = None,
     format_: Annotated[
@@ -18,11 +18,12 @@ def score(
     """Score official result files against the truth, without a model."""
     from rich.console import Console
 
-    from mmtune.cli.output import write_json
+    from mmtune.cli.output import check_outputs, write_json
     from mmtune.data.dataset import FaultLog
     from mmtune.registry import task_class
     from mmtune.reports.tables import metrics_table, print_faults
 
+    check_outputs(json)
     log = FaultLog()
     result = task_class(task).score_files(truth, predictions, format_, log)
     console = Console(stderr=True)

@@ -32,14 +32,14 @@ def train(
 
     A run that was cut goes on with `mmtune train --out RUN --resume`.
     """
-    from mmtune.recipe import read_recipe
-
     if full and lora_rank is not None:
         raise UsageError("--full trains all weights and --lora-rank an adapter: give one of them")
-    if resume and recipe is None and out is not None and (Path(out) / "recipe.toml").is_file():
-        recipe = Path(out) / "recipe.toml"
-    elif resume and (out is None or not (Path(out) / "recipe.toml").is_file()):
-        raise UsageError(f"--resume: {out or 'no --out given'} holds no run to go on with")
+    if steps is not None and epochs is not None:
+        raise UsageError("--steps and --epochs both say how long to train: give one of them")
+
+    from mmtune.recipe import Recipe, read_recipe, read_table, resumed
+    from mmtune.settings import build
+
     changes = {
         "task": task,
         "data": data,
@@ -49,14 +49,23 @@ def train(
         "steps": steps,
         "epochs": epochs,
         "batch_size": batch_size,
-        "full": full or None,
+        "full": True if full else (None if lora_rank is None else False),
         "mesh": mesh,
         "format": format_,
         "seed": seed,
     }
     assignments = [] if lora_rank is None else [f"lora.rank={lora_rank}"]
-    read = read_recipe(recipe, changes, assignments + (set_ or []))
+    table = read_table(recipe, changes, assignments + (set_ or []))
+    if resume:
+        run = Path(table.get("out", "")) / "recipe.toml"
+        if not table.get("out") or not run.is_file():
+            raise UsageError(f"--resume: {table.get('out') or 'no --out given'} holds no run to go on with")
+        chosen = resumed(read_recipe(run, {}, []), table)
+    else:
+        if epochs is not None:
+            table.pop("steps", None)  # of the recipe file: the command line's word goes before it
+        chosen = build(Recipe, table)
 
     from mmtune.api import train_recipe
 
-    train_recipe(read, resume=resume)
+    train_recipe(chosen, resume=resume)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmtune.codecs.grammar import Automaton
+from mmtune.decoding.buckets import power_of_two
 
 Array = jax.Array
 
@@ -34,7 +35,7 @@ class Constraint(NamedTuple):
 def on_device(automaton: Automaton, vocabulary_size: int, eos: int) -> Constraint:
     """Returns the automaton as device arrays; tokens beyond its vocabulary are forbidden."""
     states, classes = automaton.next_state.shape
-    table = np.full((_power(states), _power(classes)), -1, np.int32)
+    table = np.full((_padded(states), _padded(classes)), -1, np.int32)
     table[:states, :classes] = automaton.next_state
     distance = np.zeros(table.shape[0], np.int32)
     distance[:states] = automaton.distance
@@ -73,5 +74,5 @@ def advance(constraint: Constraint, state: Array, token: Array) -> Array:
     return constraint.next_state[state, constraint.token_class[token]]
 
 
-def _power(n: int) -> int:
-    return 1 << max(3, (n - 1).bit_length())
+def _padded(n: int) -> int:
+    return max(8, power_of_two(n))

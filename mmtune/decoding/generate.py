@@ -10,6 +10,7 @@ import numpy as np
 
 from mmtune.codecs.grammar import Automaton
 from mmtune.decoding.beam import search
+from mmtune.decoding.buckets import bucket, power_of_two
 from mmtune.decoding.constraint import Constraint, on_device
 from mmtune.decoding.engine import Written, encode, prefill, write
 from mmtune.decoding.sampling import GREEDY, Sampler
@@ -17,6 +18,8 @@ from mmtune.errors import UsageError
 from mmtune.models.linear import Adapter
 from mmtune.models.spec import ModelSpec
 from mmtune.models.weights import Tree
+
+NO_PICTURE = "this model answers questions about pictures: give it one"
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,6 @@ def generate(
     return [answer for answer in answers if answer is not None]
 
 
-def bucket(length: int) -> int:
-    """Returns the length that sequences are padded to: 16, 32, 64, then multiples of 64."""
-    return next((size for size in (16, 32) if length <= size), -(-length // 64) * 64)
-
-
 def _groups(requests: Sequence[Request]) -> list[list[int]]:
     """Indices of requests that may share a batch: one grammar, one bucket of prompt length."""
     groups: dict[tuple[int, int], list[int]] = {}
@@ -122,7 +120,7 @@ def _groups(requests: Sequence[Request]) -> list[list[int]]:
 def _batch(
     weights: Weights, requests: list[Request], constraint: Constraint | None, max_tokens: int, sampler: Sampler
 ) -> Written:
-    rows = _power(len(requests))
+    rows = power_of_two(len(requests))
     requests = [*requests, *[requests[-1]] * (rows - len(requests))]
     width = bucket(max(len(request.prompt) for request in requests))
     token_ids = np.full((rows, width), weights.pad, np.int32)
@@ -194,12 +192,12 @@ def _features(weights: Weights, requests: list[Request]) -> Any:
     index = []
     for request in requests:
         if request.image is None:
-            raise UsageError("this model answers questions about pictures: give it one")
+            raise UsageError(NO_PICTURE)
         if id(request.image) not in places:
             places[id(request.image)] = len(images)
             images.append(request.image)
         index.append(places[id(request.image)])
-    images += [images[-1]] * (_power(len(images)) - len(images))
+    images += [images[-1]] * (power_of_two(len(images)) - len(images))
     features = encode(
         weights.tree,
         weights.spec,
@@ -209,7 +207,3 @@ def _features(weights: Weights, requests: list[Request]) -> Any:
         dtype=weights.dtype,
     )
     return features[jnp.asarray(index)]
-
-
-def _power(n: int) -> int:
-    return 1 << (n - 1).bit_length()

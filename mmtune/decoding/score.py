@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmtune.data.batch import Row, collate
-from mmtune.decoding.generate import Request, Weights, bucket
+from mmtune.decoding.buckets import bucket
+from mmtune.decoding.generate import NO_PICTURE, Request, Weights
+from mmtune.errors import UsageError
 from mmtune.models.linear import Adapter, Array
 from mmtune.models.scorer import target_logits, token_log_likelihood
 from mmtune.models.spec import ModelSpec
@@ -30,6 +32,8 @@ def score(
     scores: list[np.ndarray] = []
     for start in range(0, len(requests), batch_size):
         chunk = slice(start, start + batch_size)
+        if weights.spec.vision is not None and any(request.image is None for request in requests[chunk]):
+            raise UsageError(NO_PICTURE)
         rows = [
             Row(request.prompt, [target], [[1.0] * len(target)], request.image)
             for request, target in zip(requests[chunk], targets[chunk], strict=True)

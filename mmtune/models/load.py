@@ -3,7 +3,7 @@
 import difflib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmtune.allocator import tune_malloc
 from mmtune.errors import ModelError
@@ -12,6 +12,9 @@ from mmtune.models.peft_files import CONFIG, adapter_file, load_adapter, read_co
 from mmtune.models.spec import read_spec
 from mmtune.models.tiny import build_tiny, tiny_tokenizer, tiny_weights_path
 from mmtune.models.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from mmtune.recipe import Recipe
 
 RECIPE = "recipe.toml"
 _PRESET_CONFIG = "config.json"
@@ -32,6 +35,7 @@ def load(name: str | Path, *, precision: str = "float32", seed: int = 0) -> Mode
         ModelError: When nothing of that name can be loaded; the message says what was tried.
     """
     tune_malloc()
+    _check_backend()
     text = str(name)
     if text == "tiny":
         return Model(_tiny(seed), tiny_tokenizer(), name="tiny", precision=precision)
@@ -93,14 +97,26 @@ def _load_run(folder: Path, precision: str) -> Model:
     else:
         load_adapter(model.add_lora(recipe.lora, recipe.seed), folder / "adapter.safetensors")
     model.name = str(folder)
-    model.setup = Setup(recipe.task, recipe.classes, dict(recipe.options))
+    model.setup = setup_of(recipe)
     return model
 
 
+def setup_of(recipe: "Recipe") -> Setup:
+    """Returns what a model was taught by a finished run's recipe."""
+    return Setup(recipe.task, recipe.classes, dict(recipe.options), recipe.max_tokens or 0)
+
+
+def _check_backend() -> None:
+    import keras
+
+    if keras.backend.backend() != "jax":
+        raise ModelError(f"Keras runs on {keras.backend.backend()}, mmtune needs JAX: set KERAS_BACKEND=jax")
+
+
 def _load_peft(folder: Path, precision: str) -> Model:
-    base = json.loads((folder / CONFIG).read_text()).get("base_model_name_or_path")
     config = read_config(folder)
-    if not base:
+    base = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base or Path(base).resolve() == folder.resolve():
         raise ModelError(f"{folder / CONFIG}: base_model_name_or_path does not say which model the adapter belongs to")
     model = load(base, precision=precision)
     if model.lora is not None:

@@ -4,6 +4,8 @@ Keras distributes: this module only says which axis of which weight is divided.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mmtune.errors import UsageError, unknown_name
@@ -45,16 +47,47 @@ def parse_mesh(text: str) -> dict[str, int]:
     return sizes
 
 
-def distribute(text: str, batch_size: int) -> Any:
-    """Sets Keras' distribution for what is loaded from now on, and returns it.
+def mesh_problems(text: str, batch_size: int) -> list[str]:
+    """Returns what is wrong with a mesh, a sentence each."""
+    try:
+        sizes = parse_mesh(text)
+    except UsageError as error:
+        return [str(error)]
+    if batch_size % sizes["data"]:
+        return [f"mesh: a batch of {batch_size} rows cannot be divided over data={sizes['data']}"]
+    return []
+
+
+@contextmanager
+def distributed(text: str | None) -> Iterator[None]:
+    """Divides what is loaded and trained in this block over a mesh; None: leaves Keras' distribution as it is.
 
     Args:
-        text: The mesh.
-        batch_size: Rows a batch, which the data axis divides.
+        text: The mesh, or None.
 
     Raises:
-        UsageError: When there are too few devices, or the batch cannot be divided.
+        UsageError: When there are too few devices, or a weight cannot be divided.
     """
+    if text is None:
+        yield
+        return
+    import keras
+
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(_model_parallel(text))
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ != "IndivisibleError":  # JAX's own, which has no public name
+            raise
+        raise UsageError(
+            f"mesh: {text} cannot divide the weights of this model: {str(error).splitlines()[0]}"
+        ) from error
+    finally:
+        keras.distribution.set_distribution(before)
+
+
+def _model_parallel(text: str) -> Any:
     import jax
     import keras
 
@@ -65,12 +98,8 @@ def distribute(text: str, batch_size: int) -> Any:
             f"mesh: {text} needs {needed} devices, there are {len(devices)}; on a machine without accelerators, "
             f"simulate them with XLA_FLAGS=--xla_force_host_platform_device_count={needed}"
         )
-    if batch_size % sizes["data"]:
-        raise UsageError(f"mesh: a batch of {batch_size} rows cannot be divided over data={sizes['data']}")
     mesh = keras.distribution.DeviceMesh(tuple(sizes.values()), list(sizes), devices[:needed])
     layout = keras.distribution.LayoutMap(mesh)
     for pattern, axes in RULES.items():
         layout[pattern] = axes
-    distribution = keras.distribution.ModelParallel(layout_map=layout, batch_dim_name="data", auto_shard_dataset=False)
-    keras.distribution.set_distribution(distribution)
-    return distribution
+    return keras.distribution.ModelParallel(layout_map=layout, batch_dim_name="data", auto_shard_dataset=False)

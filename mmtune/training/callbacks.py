@@ -62,14 +62,15 @@ class Watch(keras.callbacks.Callback):
         """Writes one row of what is held."""
         if not self._held:
             return
-        losses = [float(np.asarray(loss)) for _, loss, _ in self._held]
-        for (step, _, _), loss in zip(self._held, losses, strict=True):
-            if not math.isfinite(loss):
-                records = ", ".join(self._names(self._plan[step - 1]))
-                raise DataError(
-                    f"the loss became {loss} at step {step} on the records {records}: "
-                    "look at them, or lower optimizer.learning_rate"
-                )
+        losses = [float(loss) for _, loss, _ in self._held]
+        for step, loss, norm in self._held:
+            for name, value in (("loss", float(loss)), ("gradient", float(norm))):
+                if not math.isfinite(value):
+                    records = ", ".join(self._names(self._plan[step - 1]))
+                    raise DataError(
+                        f"the {name} became {value} at step {step} on the records {records}: "
+                        "look at them, or lower optimizer.learning_rate"
+                    )
         seconds = (time.perf_counter() - self._since) / len(losses)
         step = self._held[-1][0]
         size = len(self._plan[step - 1].members)

@@ -23,6 +23,7 @@ class Progress:
         waited: Evaluations since then.
         seconds: Time spent in earlier parts of the run.
         stopped: Whether early stopping ended the run.
+        data: Fingerprint of the examples.
     """
 
     step: int = 0
@@ -31,6 +32,7 @@ class Progress:
     waited: int = 0
     seconds: float = 0.0
     stopped: bool = False
+    data: str = ""
 
 
 class Checkpoints:
@@ -66,11 +68,15 @@ class Checkpoints:
             force=True,
         )
 
-    def restore(self, trainer: Trainer) -> Progress:
+    def restore(self, trainer: Trainer, data: str) -> Progress:
         """Loads the newest checkpoint into the trainer and returns its progress.
 
+        Args:
+            trainer: As it was when the checkpoint was saved, but for its values.
+            data: Fingerprint of the examples at hand.
+
         Raises:
-            ModelError: When there is none.
+            ModelError: When there is no checkpoint, or it was trained on other data.
         """
         step = self.latest
         if step is None:
@@ -81,6 +87,8 @@ class Checkpoints:
         restored = self._manager.restore(
             step, args=args.Composite(state=args.StandardRestore(template), progress=args.JsonRestore())
         )
+        if restored["progress"]["data"] != data:
+            raise ModelError(f"{self.folder}: the run was begun on other data than what is read now; begin a new one")
         for group, named in variables.items():
             for key, variable in named.items():
                 variable.assign(restored["state"][group][key])

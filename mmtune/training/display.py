@@ -52,9 +52,10 @@ class Display:
         total = model.backbone.count_params()
         how = "all weights" if recipe.full else f"LoRA rank {recipe.lora.rank}"
         self.console.print(
-            f"[bold]{recipe.task}[/bold] on {recipe.model} ({total:,} parameters), {how}: {trainable:,} trainable; "
+            f"{recipe.task} on {recipe.model} ({total:,} parameters), {how}: {trainable:,} trainable; "
             f"{examples:,} examples, {recipe.steps:,} steps of {recipe.batch_size}, "
-            f"learning rate {recipe.optimizer.learning_rate:g}"
+            f"learning rate {recipe.optimizer.learning_rate:g}",
+            markup=False,
         )
         lengths = ", ".join(f"{shape.text_length}+{shape.target_length}" for shape in shapes)
         self.console.print(f"{len(shapes)} compiled shapes (text + targets): {lengths}", markup=False, highlight=False)
@@ -89,16 +90,15 @@ class Display:
             if not running:
                 self._bar.stop()
 
-    def end(self, evaluation: Evaluation | None, unread: Sequence[tuple[str, str]], out: Path) -> None:
-        """Prints the final metrics, the pictures that could not be read while training, and where the run lies."""
+    def end(self, evaluation: Evaluation | None, faults: Sequence[Fault], out: Path) -> None:
+        """Prints the final metrics, what was met while training, and where the run lies."""
         self.close()
         if evaluation is not None:
             self.console.print(
                 metrics_table(evaluation.metrics, f"{evaluation.task} on {len(evaluation.records)} records")
             )
-        if unread:
-            print_faults(self.console, [Fault("", record, "unreadable picture", problem) for record, problem in unread])
-        self.console.print(f"run folder: {out}", highlight=False, soft_wrap=True)
+        print_faults(self.console, faults)
+        self.console.print(f"run folder: {out}", markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Ends the bar."""

@@ -1,5 +1,6 @@
 """From records to training rows: one example a query, tokenised anew in every epoch."""
 
+import hashlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,12 +26,14 @@ class Example:
         record, query: What is asked.
         text_length: Upper bound of the row's text tokens.
         target_length: Upper bound of its predicted tokens.
+        longest: Upper bound of one target, end of sequence included.
     """
 
     record: Record
     query: Query
     text_length: int
     target_length: int
+    longest: int
 
 
 def tokenise(target: Target, tokenizer: Tokenizer) -> tuple[list[int], list[float]]:
@@ -76,8 +79,18 @@ def list_examples(
         for query in task.queries(record):
             count = len(task.targets(record, query))
             prompt = len(tokenizer.prompt(query.prompt))
-            examples.append(Example(record, query, prompt + count * (bound - 1), count * bound))
+            examples.append(Example(record, query, prompt + count * (bound - 1), count * bound, bound))
     return examples
+
+
+def fingerprint(examples: Sequence[Example]) -> str:
+    """Returns a hash of what is trained on, so that a run is not gone on with over other data."""
+    digest = hashlib.blake2b(digest_size=16)
+    for example in examples:
+        digest.update(
+            f"{example.record.id}\0{example.query.prompt}\0{example.text_length}\n".encode(errors="surrogatepass")
+        )
+    return digest.hexdigest()
 
 
 class RowMaker:

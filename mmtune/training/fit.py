@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,36 @@ from mmtune.data.dataset import FaultLog
 from mmtune.errors import DataError, RecipeError, UsageError, unknown_name
 from mmtune.evaluation import Evaluation, evaluate_records, write_predictions
 from mmtune.files import atomic
-from mmtune.model import Model, Setup
+from mmtune.model import Model
+from mmtune.models.load import setup_of
 from mmtune.models.peft_files import save_adapter
-from mmtune.recipe import Recipe, read_recipe, write_recipe
+from mmtune.recipe import Recipe, write_recipe
 from mmtune.records import Fault, Record
 from mmtune.registry import task_class
-from mmtune.settings import plain
 from mmtune.task import Task
 from mmtune.training.callbacks import Metrics, Milestones, Watch
 from mmtune.training.checkpoints import Checkpoints, Progress, trained
 from mmtune.training.display import Display
-from mmtune.training.examples import Example, RowMaker, list_examples
+from mmtune.training.examples import Example, RowMaker, fingerprint, list_examples
 from mmtune.training.log import Logs
 from mmtune.training.model import Trainer
 from mmtune.training.optimizer import default_learning_rate, make_optimizer
 from mmtune.training.plan import choose_shapes, load_batches, make_plan
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a run gave.
+
+    Attributes:
+        evaluation: On all validation records; None without.
+        faults: Met while training and evaluating.
+        seconds: Of all parts of the run.
+    """
+
+    evaluation: Evaluation | None
+    faults: tuple[Fault, ...]
+    seconds: float
 
 
 def fit(
@@ -40,11 +55,12 @@ def fit(
     resume: bool = False,
     display: Display | None = None,
     faults: Sequence[Fault] = (),
-) -> tuple[Evaluation | None, list[Fault], float]:
+) -> Fitted:
     """Trains the model and writes the run folder.
 
     Args:
-        model: What to start from; it is changed in place and is the trained model afterwards.
+        model: What to start from; it is changed in place and is the trained model afterwards. When an adapter's run
+            ends with an error, the model is as it was.
         recipe: The run, its classes filled in.
         data: Training records.
         val: Validation records, or None.
@@ -52,36 +68,59 @@ def fit(
         display: Shows progress; None: silent.
         faults: Met while reading, to be shown with those met here.
 
-    Returns:
-        The last evaluation on all validation records (None without), the faults met, and the seconds of all parts.
+    Raises:
+        DataError: When no record can be trained on, or the loss is lost.
+        UsageError: When the model cannot do the task.
+        RecipeError: When a key makes no sense with this task or data.
     """
     display = display or Display(quiet=True)
-    out = Path(recipe.out)
     task = task_class(recipe.task)(recipe.classes, recipe.task_options())
+    _check(recipe, task, model, val)
     log = FaultLog()
     examples = list_examples(data, task, model.tokenizer, log, recipe.max_tokens)
     if not examples:
         first = f"; the first: {log.faults[0].record}: {log.faults[0].problem}" if log.faults else ""
         raise DataError(f"none of {len(data)} training records can be used for {recipe.task}{first}")
-    _check_metric(recipe, task)
-    recipe = complete(recipe, model, len(examples))
-    assert recipe.steps
-    write_recipe(recipe, out / "recipe.toml")
-
-    keras.utils.set_random_seed(recipe.seed)
+    task.grammar(examples[0].query, model.tokenizer)  # what cannot be decoded is said before it is trained
+    _log_unknown_classes(task, val or (), log)
+    recipe = complete(recipe, model, examples)
     if model.lora is not None:
         model.bake()
     if not recipe.full:
         model.add_lora(recipe.lora, recipe.seed)
+    try:
+        return _fit(model, recipe, task, examples, val, resume, display, log, faults)
+    except BaseException:
+        if not recipe.full:
+            model.drop_lora()
+        raise
+
+
+def _fit(
+    model: Model,
+    recipe: Recipe,
+    task: Task,
+    examples: list[Example],
+    val: Sequence[Record] | None,
+    resume: bool,
+    display: Display,
+    log: FaultLog,
+    faults: Sequence[Fault],
+) -> Fitted:
+    assert recipe.steps
+    out = Path(recipe.out)
+    keras.utils.set_random_seed(recipe.seed)
     model.precision = recipe.precision
     trainer = Trainer(model, recipe)
     trainer.compile(optimizer=make_optimizer(recipe, recipe.steps))
     trainer.optimizer.build(trainer.trainable_variables)
-
     shapes = choose_shapes(examples, recipe.buckets)
     plan = make_plan(examples, shapes, recipe.batch_size, recipe.steps, recipe.seed)
+    write_recipe(recipe, out / "recipe.toml")
     checkpoints = Checkpoints(out / "checkpoints")
-    progress = checkpoints.restore(trainer) if resume and checkpoints.latest is not None else Progress()
+    progress = Progress(data=fingerprint(examples))
+    if resume and checkpoints.latest is not None:
+        progress = checkpoints.restore(trainer, progress.data)
     display.start(
         recipe,
         model,
@@ -100,39 +139,33 @@ def fit(
             checkpoints.restore_best(trainer)
         started = time.perf_counter()
         _save_weights(trainer, model, recipe, out)
-        model.setup = Setup(recipe.task, recipe.classes, dict(recipe.options))
+        model.setup = setup_of(recipe)
         model.name = str(out)
         evaluation = _evaluate(model, task, val, display) if val else None
-        for record, problem in rows.faults.items():
-            log.add("", record, "unreadable picture", problem)
+        met = [Fault("", record, "unreadable picture", problem) for record, problem in sorted(rows.faults.items())]
+        met += evaluation.faults if evaluation is not None else ()
         seconds = progress.seconds + time.perf_counter() - started
         _write_results(out, task, recipe, evaluation, progress, seconds)
-        display.end(evaluation, list(rows.faults.items()), out)
-        return evaluation, log.faults, seconds
+        display.end(evaluation, met, out)
+        return Fitted(evaluation, (*log.faults, *met), seconds)
     finally:
         display.close()
         logs.close()
         checkpoints.close()
 
 
-def complete(recipe: Recipe, model: Model, examples: int) -> Recipe:
+def complete(recipe: Recipe, model: Model, examples: Sequence[Example]) -> Recipe:
     """Returns the recipe with every choice written out that depends on model and data."""
-    steps = recipe.steps or max(1, round(recipe.epochs * examples / recipe.batch_size))
+    steps = recipe.steps or max(1, round(recipe.epochs * len(examples) / recipe.batch_size))
     every = recipe.eval_every or max(1, steps // 10)
     optimizer = recipe.optimizer
     if optimizer.learning_rate is None:
         rate = default_learning_rate(recipe.full, model.backbone.count_params())
         optimizer = replace(optimizer, learning_rate=rate)
     save_every = recipe.save_every or every
-    freeze = recipe.freeze_vision if recipe.freeze_vision is not None else not recipe.full
+    max_tokens = recipe.max_tokens or max(example.longest for example in examples)
     return replace(
-        recipe,
-        steps=steps,
-        epochs=steps * recipe.batch_size / examples,
-        eval_every=every,
-        save_every=save_every,
-        freeze_vision=freeze,
-        optimizer=optimizer,
+        recipe, steps=steps, eval_every=every, save_every=save_every, max_tokens=max_tokens, optimizer=optimizer
     )
 
 
@@ -194,10 +227,30 @@ def _metric_names(task: Task) -> tuple[str, ...]:
     return tuple(name for name, value in task.metric().compute().items() if isinstance(value, int | float))
 
 
-def _check_metric(recipe: Recipe, task: Task) -> None:
+def _check(recipe: Recipe, task: Task, model: Model, val: Sequence[Record] | None) -> None:
+    """Refuses what could only fail later, or would be ignored."""
+    if task.needs_picture and model.image_size is None:
+        raise UsageError(f"the task {task.name} needs pictures, and {model.name} is a text model")
+    if task.needs_classes and not task.classes:
+        raise DataError(f"{recipe.data}: the task {task.name} needs classes, and the data names none")
+    problems = []
     names = _metric_names(task)
     if recipe.metric is not None and recipe.metric not in names:
-        raise RecipeError([f"metric: {unknown_name('metric', recipe.metric, names)}"])
+        problems.append(f"metric: {unknown_name('metric', recipe.metric, names)}")
+    if not val and (recipe.early_stopping or recipe.metric is not None):
+        problems.append("early_stopping and metric need validation data: give val")
+    if problems:
+        raise RecipeError(problems)
+
+
+def _log_unknown_classes(task: Task, val: Sequence[Record], log: FaultLog) -> None:
+    """Notes the classes that only the validation data has: the model is never asked for them."""
+    if not task.needs_classes:
+        return
+    sources = {box.label: record for record in val for box in record.boxes if box.label not in task.classes}
+    for label, record in sorted(sources.items()):
+        problem = f"the class '{label}' of the validation data is not in the training data, so it is never found"
+        log.add(record.source, record.id, "class unknown to training", problem)
 
 
 def _count(trainer: Trainer) -> int:
@@ -223,26 +276,4 @@ def _write_results(
         write_predictions(task, evaluation, out / "predictions.jsonl")
     result |= {"step": progress.step, "best_step": progress.best_step, "seconds": round(seconds, 2)}
     with atomic(out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
-
-
-def check_folder(recipe: Recipe, resume: bool) -> None:
-    """Refuses to write over a run, to resume one that is not there, or to resume it under another recipe.
-
-    Raises:
-        UsageError: When the folder holds a run and `resume` is off.
-        RecipeError: With every key in which the recipe differs from the run's.
-    """
-    file = Path(recipe.out) / "recipe.toml"
-    if not file.is_file():
-        return
-    if not resume:
-        raise UsageError(f"{recipe.out} already holds a run: resume it with --resume, or choose another --out")
-    old, new = plain(read_recipe(file, {}, [])), plain(recipe)
-    problems = [
-        f"{key}: the run was begun with {old.get(key)!r}, not {new.get(key)!r}: leave it out, or choose another --out"
-        for key in new
-        if old.get(key) != new.get(key)
-    ]
-    if problems:
-        raise RecipeError(problems)
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -43,7 +43,7 @@ class Trainer(keras.Model):
         adapter = NO_ADAPTER
         if self.lora is not None:
             wants_key = training and self.lora.config.dropout > 0
-            adapter = self.lora.adapter(jax.random.key(self.seeds.next()[0]) if wants_key else None)
+            adapter = self.lora.adapter(self._next_key() if wants_key else None)
         frozen = not self.recipe.tunes_vision and not (self.lora is not None and self._lora_sees_vision())
         return target_logits(
             values(self._tree.held),
@@ -68,6 +68,11 @@ class Trainer(keras.Model):
         trainable, optimizer_state = self.optimizer.stateless_apply(optimizer_state, gradients, trainable)
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(g.astype(jnp.float32))) for g in jax.tree.leaves(gradients)))
         return {"loss": loss, "gradient_norm": norm}, (trainable, others, optimizer_state, metrics)
+
+    def _next_key(self) -> jax.Array:
+        """Returns a new key each time; Keras' generator counts in its second word."""
+        seed, count = self.seeds.next()
+        return jax.random.fold_in(jax.random.key(seed), count)
 
     def _lora_sees_vision(self) -> bool:
         assert self.lora is not None

@@ -23,14 +23,13 @@ def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
 
     Args:
         recipe: With its learning rate filled in.
-        steps: Number of batches; the schedule counts updates, a batch each or one for `accumulation` batches.
+        steps: Number of batches. Keras' schedules count batches, not updates, also where gradients are accumulated.
     """
     options = recipe.optimizer
     assert options.learning_rate is not None
-    updates = max(1, steps // options.accumulation)
-    warmup = round(options.warmup * updates)
+    warmup = round(options.warmup * steps)
     optimizer = keras.optimizers.AdamW(
-        learning_rate=_schedule(options.learning_rate, options.schedule, warmup, updates),
+        learning_rate=_schedule(options.learning_rate, options.schedule, warmup, steps),
         weight_decay=options.weight_decay,
         beta_1=options.beta_1,
         beta_2=options.beta_2,
@@ -41,15 +40,15 @@ def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     return optimizer
 
 
-def _schedule(peak: float, kind: str, warmup: int, updates: int) -> Any:
+def _schedule(peak: float, kind: str, warmup: int, steps: int) -> Any:
     if kind == "constant" and warmup == 0:
         return peak
-    # A rate of exactly zero would waste the first update.
+    # A rate of exactly zero would waste the first step.
     start = peak / max(1, warmup)
     if kind == "constant":
         return keras.optimizers.schedules.PolynomialDecay(start, warmup, end_learning_rate=peak, power=1.0)
     if warmup == 0:
-        return keras.optimizers.schedules.CosineDecay(peak, updates)
+        return keras.optimizers.schedules.CosineDecay(peak, steps)
     return keras.optimizers.schedules.CosineDecay(
-        start, max(1, updates - warmup), warmup_target=peak, warmup_steps=warmup
+        start, max(1, steps - warmup), warmup_target=peak, warmup_steps=warmup
     )

@@ -33,12 +33,8 @@ class Batch:
 def choose_shapes(examples: Sequence[Example], most: int) -> list[Shape]:
     """Returns at most `most` shapes, ascending, that hold all examples with little padding."""
     lengths = choose_buckets([example.text_length for example in examples], most)
-    shapes, below = [], 0
-    for length in lengths:
-        inside = [e.target_length for e in examples if below < e.text_length <= length]
-        shapes.append(Shape(length, max(inside)))
-        below = length
-    return shapes
+    # A longer shape takes leftovers of the shorter ones, so its targets must hold theirs.
+    return [Shape(n, max(e.target_length for e in examples if e.text_length <= n)) for n in lengths]
 
 
 def make_plan(
@@ -46,8 +42,8 @@ def make_plan(
 ) -> list[Batch]:
     """Returns the batches of a run.
 
-    Every epoch is a new permutation. Rows of one shape share a batch; those left over at an epoch's end begin the next
-    epoch's batches, so every example is used once an epoch.
+    Every epoch is a new permutation. Rows of one shape share a batch; those left over at an epoch's end are padded to
+    the next longer shape, and what is left of the longest begins the next epoch: every example is used once an epoch.
 
     Args:
         examples: All examples.
@@ -60,13 +56,20 @@ def make_plan(
     waiting: list[list[tuple[int, int]]] = [[] for _ in shapes]
     batches: list[Batch] = []
     epoch = 0
+
+    def put(place: int, member: tuple[int, int]) -> None:
+        waiting[place].append(member)
+        if len(waiting[place]) == batch_size:
+            batches.append(Batch(shapes[place], tuple(waiting[place])))
+            waiting[place].clear()
+
     while len(batches) < steps:
         for index in np.random.default_rng([seed, epoch]).permutation(len(examples)).tolist():
-            queue = waiting[home[index]]
-            queue.append((index, epoch))
-            if len(queue) == batch_size:
-                batches.append(Batch(shapes[home[index]], tuple(queue)))
-                queue.clear()
+            put(home[index], (index, epoch))
+        for place in range(len(shapes) - 1):
+            left, waiting[place] = waiting[place], []
+            for member in left:
+                put(place + 1, member)
         epoch += 1
     return batches[:steps]
 

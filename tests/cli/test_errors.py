@@ -146,7 +146,31 @@ def fraction_out_of_range(folder):
     return words, "fraction between 0 and 1"
 
 
+def steps_and_epochs(folder):
+    words = ["train", "--task", "detection", "--data", str(coco(folder)), "--steps", "4", "--epochs", "1"]
+    return words, "give one of them"
+
+
+def json_into_a_folder(folder):
+    words = ["eval", "tiny", "--task", "detection", "--data", str(coco(folder)), "--json", str(folder)]
+    return words, "expected the name of a file, found a folder"
+
+
+def json_below_a_file(folder):
+    words = ["data", "check", str(coco(folder)), "--json", str(folder / "truth.json" / "report.json")]
+    return words, "is no folder that lets us write"
+
+
+def out_below_a_file(folder):
+    words = ["data", "convert", str(coco(folder)), str(folder / "truth.json" / "out"), "--format", "yolo"]
+    return words, "truth.json"
+
+
 CASES = [
+    steps_and_epochs,
+    json_into_a_folder,
+    json_below_a_file,
+    out_below_a_file,
     missing_file,
     malformed_json,
     no_annotations,

@@ -8,7 +8,8 @@ import pytest
 from backbones import make
 
 from mmtune.codecs.grammar import Automaton
-from mmtune.decoding.generate import Request, Weights, bucket, generate
+from mmtune.decoding.buckets import bucket
+from mmtune.decoding.generate import Request, Weights, generate
 from mmtune.decoding.sampling import Sampler, choose
 from mmtune.decoding.score import score
 from mmtune.errors import UsageError

@@ -49,5 +49,15 @@ def test_wrong_meshes_are_refused(text):
         parse_mesh(text)
 
 
+def test_a_mesh_that_does_not_divide_the_weights_is_said(tmp_path):
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
+    words = [sys.executable, "-m", "mmtune", "train", "--task", "detection", "--data", "shapes:train?n=3", "--mesh"]
+    words += ["model=3", "--batch-size", "3", "--steps", "1", "--out", str(tmp_path / "run")]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "mesh: model=3 cannot divide the weights of this model" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_axes_default_to_one():
     assert parse_mesh("model=8") == {"data": 1, "model": 8}

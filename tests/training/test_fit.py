@@ -11,11 +11,11 @@ from PIL import Image
 
 import mmtune
 from mmtune.data.images import FilePicture
-from mmtune.errors import DataError, RecipeError, UsageError
+from mmtune.errors import DataError, ModelError, RecipeError, UsageError
 from mmtune.model import Model
 from mmtune.models.tiny import tiny_tokenizer
-from mmtune.records import Box, Record
-from mmtune.training.examples import list_examples
+from mmtune.records import Box, Query, Record
+from mmtune.training.examples import Example
 from mmtune.training.plan import choose_shapes, make_plan
 
 
@@ -115,6 +115,100 @@ def test_precision_and_rematerialisation_keep_the_loss(tmp_path, scenes, setting
     assert other == pytest.approx(plain, rel=3e-2 if "precision" in settings else 2e-5)
 
 
+def test_with_accumulation_the_rate_falls_over_the_whole_run(tmp_path, scenes):
+    options = {"learning_rate": 0.01, "accumulation": 4, "warmup": 0.0}
+    run(tmp_path, scenes, steps=16, optimizer=options)
+    rates = [float(row["learning_rate"]) for row in rows(tmp_path)]
+    assert rates[7] == pytest.approx(0.005, rel=0.1)
+    assert rates[-2] > 0
+
+
+def test_dropout_draws_anew_in_every_step():
+    from mmtune.data.batch import Row, collate
+    from mmtune.training.model import Trainer
+
+    model = small_model()
+    lora = model.add_lora(mmtune.LoRA(rank=4, dropout=0.5))
+    for weights in lora.table.values():
+        weights["b"].assign(np.ones(weights["b"].shape))
+    trainer = Trainer(model, mmtune.Recipe(task="detection", data="x"))
+    inputs, _ = collate([Row([2, 9, 4], [[7, 8, 1]], [[1.0] * 3], np.zeros((28, 28, 3), np.uint8))], 4)
+    first, second = (np.asarray(trainer(inputs, training=True)) for _ in range(2))
+    assert np.abs(first - second).max() > 1e-3
+    still = [np.asarray(trainer(inputs, training=False)) for _ in range(2)]
+    np.testing.assert_array_equal(*still)
+
+
+@pytest.mark.parametrize("settings", [{"full": False}, {"full": True, "freeze_vision": True}, {"full": True}])
+def test_a_run_loads_as_the_model_that_it_left(tmp_path, settings):
+    scenes = mmtune.read("shapes:train?n=4&max_objects=1", task="detection")
+    folder = tmp_path / "run"
+    done = mmtune.train(
+        "tiny",
+        task="detection",
+        data=scenes,
+        out=folder,
+        steps=2,
+        batch_size=2,
+        buckets=1,
+        seed=3,
+        verbose=False,
+        **settings,
+    )
+    again = mmtune.load(folder)
+    for one, two in zip(done.model.backbone.weights, again.backbone.weights, strict=True):
+        assert np.asarray(one).tobytes() == np.asarray(two).tobytes(), one.path
+    picture = scenes[0].picture
+    assert done.model.generate([picture], ["detect star"], 4) == again.generate([picture], ["detect star"], 4)
+    assert again.setup == done.model.setup
+
+
+def test_a_run_that_fails_leaves_the_model_as_it_was(tmp_path, scenes):
+    model = small_model()
+    before = snapshot(model)
+    with pytest.raises(DataError, match="became"):
+        mmtune.train(
+            model,
+            task="detection",
+            data=scenes,
+            out=tmp_path / "run",
+            steps=6,
+            batch_size=4,
+            buckets=1,
+            log_every=1,
+            verbose=False,
+            optimizer={"learning_rate": 1e30, "clip": 0.0, "warmup": 0.0, "schedule": "constant"},
+        )
+    assert model.lora is None
+    after = snapshot(model)
+    assert all(before[path].tobytes() == after[path].tobytes() for path in before)
+
+
+def test_other_data_are_not_resumed_on(tmp_path, scenes):
+    run(tmp_path, scenes, steps=2)
+    with pytest.raises(ModelError, match="begun on other data"):
+        run(tmp_path, scenes[:8], steps=2, resume=True)
+
+
+def test_a_text_model_is_refused_for_pictures(tmp_path, scenes):
+    model = Model(make("gemma", vocabulary_size=2176), tiny_tokenizer(), name="words")
+    with pytest.raises(UsageError, match="needs pictures, and words is a text model"):
+        mmtune.train(model, task="detection", data=scenes, out=tmp_path / "run", steps=1, verbose=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_target_leaves_no_run_behind(tmp_path, scenes):
+    with pytest.raises(ModelError, match="matches no linear module"):
+        run(tmp_path, scenes, lora=mmtune.LoRA(targets=("q_prj",)))
+    run(tmp_path, scenes, steps=1)
+
+
+def test_classes_that_only_validation_has_are_named(tmp_path, scenes):
+    other = replace(scenes[0], id="other", boxes=(Box("unicorn", 1, 1, 9, 9),))
+    done = run(tmp_path, scenes, steps=1, val=[other])
+    assert [fault.record for fault in done.faults if fault.kind == "class unknown to training"] == ["other"]
+
+
 def test_early_stopping(tmp_path, scenes):
     done = run(
         tmp_path,
@@ -173,8 +267,9 @@ def test_a_truncated_photo_is_listed_and_the_rest_is_trained_on(tmp_path, scenes
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(whole.read_bytes()[:9000])
     broken = Record("broken", FilePicture(cut), (400, 300), boxes=(Box("circle", 10, 10, 90, 90),), source="list.json")
-    done = run(tmp_path, replace(scenes, records=(*scenes.records[:3], broken)), val=[broken, scenes[0]], steps=2)
-    assert {fault.record for fault in done.faults} >= {"broken"}
+    unseen = replace(broken, id="unseen")
+    done = run(tmp_path, replace(scenes, records=(*scenes.records[:3], broken)), val=[unseen, scenes[0]], steps=2)
+    assert {fault.record for fault in done.faults} == {"broken", "unseen"}
     assert any("cut.jpg" in fault.problem for fault in done.faults)
     assert json.loads((done.folder / "metrics.json").read_text())["n"] == 1
     assert all(np.isfinite(float(row["loss"])) for row in rows(tmp_path) if row["loss"])
@@ -193,21 +288,25 @@ def test_a_lost_loss_names_step_and_records(tmp_path, scenes):
         run(tmp_path, scenes, full=True, steps=8, optimizer={"learning_rate": 1e30, "clip": 0.0, "warmup": 0.0})
 
 
-def test_every_example_is_used_once_an_epoch(scenes):
-    from mmtune.data.dataset import FaultLog
-    from mmtune.registry import task_class
+def example(text_length):
+    return Example(Record(str(text_length)), Query("detect"), text_length, text_length - 3, text_length - 3)
 
-    task = task_class("detection")(scenes.classes)
-    examples = list_examples(scenes, task, tiny_tokenizer(), FaultLog())
+
+@pytest.mark.parametrize("lengths", [[20] * 12, [20] * 30 + [90, 95], [10, 30, 60, 90] * 7 + [200]])
+def test_every_example_is_used_once_an_epoch(lengths):
+    examples = [example(n) for n in lengths]
     shapes = choose_shapes(examples, 3)
     assert len(shapes) <= 3
-    for example in examples:
-        assert any(s.text_length >= example.text_length and s.target_length >= example.target_length for s in shapes)
-    plan = make_plan(examples, shapes, 4, steps=30, seed=5)
+    plan = make_plan(examples, shapes, 4, steps=60, seed=5)
+    for batch in plan:
+        for index, _ in batch.members:
+            assert examples[index].text_length <= batch.shape.text_length
+            assert examples[index].target_length <= batch.shape.target_length
     used = [member for batch in plan for member in batch.members]
-    assert len(used) == len(set(used)) == 120
-    complete = max(epoch for _, epoch in used) - 1
-    for epoch in range(complete - 1):
-        assert sorted(index for index, e in used if e == epoch) == list(range(12))
-    assert plan == make_plan(examples, shapes, 4, steps=60, seed=5)[:30]
-    assert plan != make_plan(examples, shapes, 4, steps=30, seed=6)
+    assert len(used) == len(set(used)) == 240
+    whole = 240 // len(examples) - 1
+    assert whole >= 3
+    for epoch in range(whole):
+        assert sorted(index for index, e in used if e == epoch) == list(range(len(examples)))
+    assert plan == make_plan(examples, shapes, 4, steps=90, seed=5)[:60]
+    assert plan != make_plan(examples, shapes, 4, steps=60, seed=6)

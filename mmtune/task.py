@@ -80,8 +80,9 @@ class Task(abc.ABC):
     def max_tokens(self, records: Sequence[Record], tokenizer: "Tokenizer") -> int:
         """Returns how many tokens an answer may need, end of sequence included."""
 
-    def target_bound(self, record: Record, tokenizer: "Tokenizer") -> int:
-        """Returns a length that no training target of the record exceeds, end of sequence included."""
+    def target_bound(self, record: Record, query: Query, tokenizer: "Tokenizer") -> int:
+        """Returns a length that no training target of a record's query exceeds, end of sequence included."""
+        del query
         return self.max_tokens([record], tokenizer)
 
     @classmethod

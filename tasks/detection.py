@@ -196,16 +196,13 @@ class Detection(Task):
         longest = max(longest, count * max((_length(tokenizer, label) for label in labels), default=_LONG_LABEL))
         return 16 * math.ceil((longest + 1) / 16)
 
-    def target_bound(self, record: Record, tokenizer: "Tokenizer") -> int:
-        """Returns the most tokens of the record's targets, wherever noise boxes stand for real ones."""
+    def target_bound(self, record: Record, query: Query, tokenizer: "Tokenizer") -> int:
+        """Returns the most tokens of the query's targets, wherever noise boxes stand for real ones."""
         noise = _length(tokenizer, NOISE_LABEL) if self.options.noise_boxes else 0
-        longest = 0
-        for query in self.queries(record):
-            lengths = [max(noise, _length(tokenizer, box.label)) for box in _wanted(record, query)]
-            real = sorted(lengths, reverse=True)[: self.options.limit]
-            longest = max(longest, sum(real) + noise * max(0, self.options.noise_boxes - len(real)))
-            self._warn(record, len(lengths))
-        return longest + 1
+        lengths = [max(noise, _length(tokenizer, box.label)) for box in _wanted(record, query)]
+        self._warn(record, len(lengths))
+        real = sorted(lengths, reverse=True)[: self.options.limit]
+        return sum(real) + noise * max(0, self.options.noise_boxes - len(real)) + 1
 
     def _warn(self, record: Record, count: int) -> None:
         """Says once that a record has more boxes than a target holds."""

@@ -70,13 +70,12 @@ def list_examples(
         if problems := list(task.check(record)):
             log.add(record.source, record.id, "unusable for the task", problems[0])
             continue
-        bound = task.target_bound(record, tokenizer)
-        if max_tokens is not None and bound > max_tokens:
-            log.add(
-                record.source, record.id, "target too long", f"has up to {bound} tokens, max_tokens is {max_tokens}"
-            )
-            continue
         for query in task.queries(record):
+            bound = task.target_bound(record, query, tokenizer)
+            if max_tokens is not None and bound > max_tokens:
+                problem = f"the answer to '{query.prompt}' has up to {bound} tokens, max_tokens is {max_tokens}"
+                log.add(record.source, record.id, "target too long", problem)
+                continue
             count = len(task.targets(record, query))
             prompt = len(tokenizer.prompt(query.prompt))
             examples.append(Example(record, query, prompt + count * (bound - 1), count * bound, bound))

@@ -8,7 +8,7 @@ from typing import Any
 from mmtune.data.dataset import Dataset
 from mmtune.data.read import read, split_off
 from mmtune.decoding.sampling import GREEDY, Sampler
-from mmtune.errors import UsageError
+from mmtune.errors import DataError, UsageError
 from mmtune.evaluation import Evaluation, evaluate_records
 from mmtune.model import Model
 from mmtune.models.load import RECIPE, load
@@ -172,6 +172,8 @@ def evaluate(
             batch_size=batch_size,
             on_done=on_done,
         )
+    if not found.records:
+        raise DataError(f"none of {len(records)} records could be evaluated; the first: {found.faults[0].problem}")
     return replace(found, faults=(*dataset.faults, *found.faults))
 
 

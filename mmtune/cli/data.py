@@ -23,6 +23,7 @@ def check(
     from mmtune.cli.output import check_outputs, write_json
     from mmtune.data.check import check as look
     from mmtune.data.read import read
+    from mmtune.errors import DataError
     from mmtune.registry import task_class
 
     check_outputs(json)
@@ -36,6 +37,9 @@ def check(
         for text in report.lines():
             typer.echo(text)
     write_json(report.as_json(), json)
+    if not (report.pictures if task is None else report.usable):
+        wanted = "can be decoded" if task is None else f"can be used for {task}"
+        raise DataError(f"{data}: none of {report.records} records {wanted}; the faults above say why")
 
 
 @app.command()

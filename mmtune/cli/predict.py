@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmtune.errors import DataError, UsageError
+
 if TYPE_CHECKING:
     from mmtune.predicting import Answer
 
@@ -22,20 +24,15 @@ def predict(
 ) -> None:
     """Answer about pictures or prompts."""
     from mmtune.cli.output import check_outputs, write_json
-    from mmtune.data.images import size_of
     from mmtune.registry import task_class
 
     adapter = task_class(task)
     check_outputs(json, draw / "picture.png" if draw is not None else None)
     files = list(image or [])
     if adapter.needs_picture:
-        from mmtune.data.images import FilePicture
-        from mmtune.errors import UsageError
-
         if not files:
             raise UsageError(f"the task {task} needs a picture: --image FILE")
-        for file in files:
-            size_of(FilePicture(file))
+        files = _readable(files)
 
     from mmtune.decoding.sampling import Sampler
     from mmtune.models.load import load
@@ -56,6 +53,28 @@ def predict(
     write_json([answer.as_json() for answer in answers], json)
     if draw is not None:
         _draw(answers, draw)
+
+
+def _readable(files: list[Path]) -> list[Path]:
+    """Returns the pictures that can be opened and says why the others are left out.
+
+    Raises:
+        DataError: When none can be opened.
+    """
+    from mmtune.data.images import FilePicture
+
+    good, problems = [], []
+    for file in files:
+        try:
+            FilePicture(file).open()
+            good.append(file)
+        except DataError as error:
+            problems.append(str(error))
+    if not good:
+        raise DataError(problems[0] if len(problems) == 1 else "\n".join(problems))
+    for problem in problems:
+        typer.echo(f"left out: {problem}".encode(errors="backslashreplace"), err=True)
+    return good
 
 
 def _draw(answers: "Sequence[Answer]", folder: Path) -> None:

@@ -33,6 +33,7 @@ _READERS = {
 _SHAPES, _HUB, _HUB_SCHEME = "shapes", "hub", "hf://"
 _WITHOUT_OPTIONS = ("coco", "voc", "yolo", "jsonl", "csv", "folder")
 _SHOWN = 5
+_TASKS_OF_OBJECTS = ("detection", "segmentation")
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,9 @@ def read(
     records = _unique(content.records, log)
     found = Dataset(records, tuple(content.classes), tuple(log.faults), chosen.name, str(data))
     if not records:
-        raise DataError(_nothing_usable(found, path))
+        raise DataError(_nothing_usable(found, path, "record"))
+    if task in _TASKS_OF_OBJECTS and need_pictures and not any(record.boxes or record.masks for record in records):
+        raise DataError(_nothing_usable(found, path, "box"))
     return found
 
 
@@ -236,9 +239,9 @@ def _unique(records: Sequence[Record], log: FaultLog) -> tuple[Record, ...]:
     return tuple(kept.values())
 
 
-def _nothing_usable(dataset: Dataset, path: Path) -> str:
+def _nothing_usable(dataset: Dataset, path: Path, what: str) -> str:
     if not dataset.faults:
-        return f"{path}: expected at least one record, but this {dataset.format} data is empty"
+        return f"{path}: expected at least one {what}, but this {dataset.format} data has none"
     counts = ", ".join(f"{count} x {kind}" for kind, count in dataset.fault_counts.items())
     first = "\n".join(f"  {fault.file}: {fault.problem}" for fault in dataset.faults[:_SHOWN])
-    return f"{path}: no record of this {dataset.format} data can be used ({counts}). The first faults:\n{first}"
+    return f"{path}: no {what} of this {dataset.format} data can be used ({counts}). The first faults:\n{first}"

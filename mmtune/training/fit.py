@@ -81,6 +81,8 @@ def fit(
     if not examples:
         first = f"; the first: {log.faults[0].record}: {log.faults[0].problem}" if log.faults else ""
         raise DataError(f"none of {len(data)} training records can be used for {recipe.task}{first}")
+    if task.needs_picture:
+        _check_pictures(examples)
     task.grammar(examples[0].query, model.tokenizer)  # what cannot be decoded is said before it is trained
     _log_unknown_classes(task, val or (), log)
     recipe = complete(recipe, model, examples)
@@ -241,6 +243,20 @@ def _check(recipe: Recipe, task: Task, model: Model, val: Sequence[Record] | Non
         problems.append("early_stopping and metric need validation data: give val")
     if problems:
         raise RecipeError(problems)
+
+
+def _check_pictures(examples: Sequence[Example]) -> None:
+    """Refuses data of which not one picture can be opened; single ones are met and listed while training."""
+    first: DataError | None = None
+    for example in examples:
+        try:
+            if example.record.picture is not None:
+                example.record.picture.open()
+                return
+        except DataError as error:
+            first = first or error
+    reason = first or "the records have none"
+    raise DataError(f"none of the {len(examples)} training pictures can be opened; the first: {reason}")
 
 
 def _log_unknown_classes(task: Task, val: Sequence[Record], log: FaultLog) -> None:

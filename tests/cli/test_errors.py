@@ -166,7 +166,45 @@ def out_below_a_file(folder):
     return words, "truth.json"
 
 
+def only_box_outside(folder):
+    return [
+        "data",
+        "check",
+        str(coco(folder, boxes=[(100, 100, 10, 10)])),
+        "--task",
+        "detection",
+    ], "no box of this coco data"
+
+
+def no_boxes_at_all(folder):
+    words = ["train", "--task", "detection", "--data", str(coco(folder, boxes=[])), "--out", str(folder / "run")]
+    return words, "expected at least one box"
+
+
+def only_truncated_photos(folder):
+    file = coco(folder)
+    Image.effect_noise((40, 30), 90).save(folder / "whole.png")
+    (folder / "a.png").write_bytes((folder / "whole.png").read_bytes()[:700])
+    return ["data", "check", str(file), "--task", "detection"], "none of 1 records can be used for detection"
+
+
+def training_on_truncated_photos(folder):
+    words, _ = only_truncated_photos(folder)
+    words = ["train", "--task", "detection", "--data", words[2], "--steps", "1", "--out", str(folder / "run")]
+    return words, "none of the 1 training pictures can be opened; the first:"
+
+
+def evaluation_of_truncated_photos(folder):
+    words, _ = only_truncated_photos(folder)
+    return ["eval", "tiny", "--task", "detection", "--data", words[2]], "none of 1 records could be evaluated"
+
+
 CASES = [
+    only_box_outside,
+    no_boxes_at_all,
+    only_truncated_photos,
+    training_on_truncated_photos,
+    evaluation_of_truncated_photos,
     steps_and_epochs,
     json_into_a_folder,
     json_below_a_file,
@@ -202,8 +240,7 @@ def test_one_message_and_exit_code_2(case, tmp_path, capsys):
         main(words)
     said = capsys.readouterr().err
     assert left.value.code == 2
-    assert said.startswith("mmtune:")
-    assert said.count("mmtune:") == 1
+    assert sum(line.startswith("mmtune:") for line in said.splitlines()) == 1
     assert expected in said
     assert "Traceback" not in said
 
@@ -225,6 +262,19 @@ def test_wrong_usage_exits_with_2_and_no_traceback(words, capsys):
         main(words)
     assert left.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_pictures_that_cannot_be_opened_are_left_out(tmp_path, capsys):
+    photo(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no picture")
+    words = ["predict", "tiny", "--task", "detection", "--prompt", "detect cat", "--max-tokens", "9", "--json", "-"]
+    with pytest.raises(SystemExit) as left:
+        main([*words, "--image", str(tmp_path / "b.png"), str(tmp_path / "a.png")])
+    said = capsys.readouterr()
+    assert left.value.code == 0
+    assert [item["image"] for item in json.loads(said.out)] == [str(tmp_path / "a.png")]
+    assert "left out: " in said.err
+    assert "b.png" in said.err
 
 
 def test_boxes_outside_are_named_and_the_rest_is_used(tmp_path, capsys):

@@ -117,7 +117,7 @@ def test_a_file_or_an_empty_folder_ends_in_one_message(tmp_path):
     fill(tmp_path, "a.txt")
     with pytest.raises(DataError, match="expected a folder of pictures"):
         load(tmp_path / "a.txt")
-    with pytest.raises(DataError, match="expected at least one record, but this folder data is empty"):
+    with pytest.raises(DataError, match="expected at least one record, but this folder data has none"):
         read(tmp_path, format="folder")
 
 

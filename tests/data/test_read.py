@@ -168,7 +168,7 @@ def test_nothing_usable_says_why(tmp_path: Path) -> None:
 
 def test_empty_data(tmp_path: Path) -> None:
     path = coco_file(tmp_path / "a.json", [], images=[])
-    with pytest.raises(DataError, match="expected at least one record, but this coco data is empty"):
+    with pytest.raises(DataError, match="expected at least one record, but this coco data has none"):
         read(path)
 
 

@@ -26,6 +26,11 @@ def check_outputs(*files: str | Path | None) -> None:
             raise UsageError(f"{file}: cannot be written: {nearest} is no folder that lets us write")
 
 
+def printable(text: str) -> str:
+    """Returns a text that any terminal takes: bytes of a file name that are no UTF-8 are escaped."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def write_json(value: Any, file: str | None) -> None:
     """Writes a value as JSON; "-" is standard output, None nowhere."""
     if file is None:

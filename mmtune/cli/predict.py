@@ -23,7 +23,7 @@ def predict(
     beams: Annotated[int, typer.Option(min=1, help="Width of beam search; 1 is greedy.")] = 1,
 ) -> None:
     """Answer about pictures or prompts."""
-    from mmtune.cli.output import check_outputs, write_json
+    from mmtune.cli.output import check_outputs, printable, write_json
     from mmtune.registry import task_class
 
     adapter = task_class(task)
@@ -49,7 +49,7 @@ def predict(
     if json != "-":
         for answer in answers:
             name = f"{answer.record.picture.name}: " if answer.record.picture else ""
-            typer.echo(f"{name}{answer.text}".encode(errors="backslashreplace"))
+            typer.echo(printable(f"{name}{answer.text}"))
     write_json([answer.as_json() for answer in answers], json)
     if draw is not None:
         _draw(answers, draw)
@@ -61,6 +61,7 @@ def _readable(files: list[Path]) -> list[Path]:
     Raises:
         DataError: When none can be opened.
     """
+    from mmtune.cli.output import printable
     from mmtune.data.images import FilePicture
 
     good, problems = [], []
@@ -73,12 +74,13 @@ def _readable(files: list[Path]) -> list[Path]:
     if not good:
         raise DataError(problems[0] if len(problems) == 1 else "\n".join(problems))
     for problem in problems:
-        typer.echo(f"left out: {problem}".encode(errors="backslashreplace"), err=True)
+        typer.echo(printable(f"left out: {problem}"), err=True)
     return good
 
 
 def _draw(answers: "Sequence[Answer]", folder: Path) -> None:
     """Writes each picture with its answer, under its own name as long as no two have the same."""
+    from mmtune.cli.output import printable
     from mmtune.files import atomic
 
     taken: set[str] = set()
@@ -92,4 +94,4 @@ def _draw(answers: "Sequence[Answer]", folder: Path) -> None:
         taken.add(name)
         with atomic(folder / f"{name}.png") as temporary:
             answer.draw().save(temporary, "PNG")
-        typer.echo(f"drawn: {folder / name}.png".encode(errors="backslashreplace"), err=True)
+        typer.echo(printable(f"drawn: {folder / name}.png"), err=True)

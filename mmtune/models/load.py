@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,10 +108,13 @@ def setup_of(recipe: "Recipe") -> Setup:
 
 
 def _check_backend() -> None:
-    import keras
+    backend = os.environ.get("KERAS_BACKEND", "jax")
+    if backend == "jax":
+        import keras
 
-    if keras.backend.backend() != "jax":
-        raise ModelError(f"Keras runs on {keras.backend.backend()}, mmtune needs JAX: set KERAS_BACKEND=jax")
+        backend = keras.backend.backend()  # whoever imported Keras first may have chosen another one
+    if backend != "jax":
+        raise ModelError(f"Keras is set to run on {backend}, mmtune needs JAX: set KERAS_BACKEND=jax")
 
 
 def _load_peft(folder: Path, precision: str) -> Model:

@@ -147,6 +147,11 @@ def train_pieces() -> bytes:
         character_coverage=1.0,
         required_chars=string.ascii_letters + string.digits + string.punctuation,
         user_defined_symbols=["\n", *UNUSED],
+        # Named as in Gemma, which is what KerasHub's tokenizer looks for.
+        pad_piece="<pad>",
+        eos_piece="<eos>",
+        bos_piece="<bos>",
+        unk_piece="<unk>",
         pad_id=0,
         eos_id=1,
         bos_id=2,

@@ -1,7 +1,5 @@
 """Loading by name and by folder, on small checkpoints made in their real forms."""
 
-import json
-
 import numpy as np
 import pytest
 from backbones import make
@@ -65,7 +63,8 @@ def test_a_peft_folder_names_its_base(preset, tmp_path):
 
 
 def test_a_peft_folder_without_a_base(tmp_path):
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    model = load("tiny")
+    save_adapter(model.add_lora(LoRA(rank=1, targets=("q_proj",))), tmp_path / "adapter_model.safetensors", "")
     with pytest.raises(ModelError, match="base_model_name_or_path does not say which model"):
         load(tmp_path)
 
@@ -101,3 +100,9 @@ def test_a_preset_of_another_family_is_refused(tmp_path):
     backbone.save_to_preset(str(tmp_path))
     with pytest.raises(ModelError, match="BertBackbone is not supported"):
         load(tmp_path)
+
+
+def test_another_keras_backend_is_said(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    with pytest.raises(ModelError, match="set KERAS_BACKEND=jax"):
+        load("tiny")

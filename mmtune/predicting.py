@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mmtune.data.images import FilePicture
 from mmtune.data.pixels import to_image
 from mmtune.decoding.sampling import GREEDY, Sampler
-from mmtune.errors import UsageError
+from mmtune.errors import DataError, UsageError
 from mmtune.evaluation import evaluate_records, prediction_json
 from mmtune.model import Model
 from mmtune.records import Box, Picture, Prediction, Record
@@ -121,9 +121,10 @@ def predict(
     records = []
     for number, image in enumerate(images):
         picture = None if image is None else _picture(image)
-        size = picture.open().size if picture is not None else None
-        records.append(Record(id=str(number), picture=picture, size=size, prefix=prompt))
+        records.append(Record(id=str(number), picture=picture, prefix=prompt))
     found = evaluate_records(model, adapter, records, sampler=sampler, max_tokens=max_tokens, batch_size=batch_size)
+    if found.faults:
+        raise DataError(found.faults[0].problem)
     return [Answer(p, record, adapter) for record, p in zip(found.records, found.predictions, strict=True)]
 
 

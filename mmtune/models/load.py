@@ -17,7 +17,8 @@ from mmtune.models.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from mmtune.recipe import Recipe
 
-RECIPE = "recipe.toml"
+# What a run folder holds.
+RECIPE, ADAPTER, TRAINED = "recipe.toml", "adapter.safetensors", "weights.safetensors"
 _PRESET_CONFIG = "config.json"
 _SCHEMES = ("kaggle://", "hf://", "modelscope://", "gs://")
 _VOCABULARY = "assets/tokenizer/vocabulary.spm"
@@ -94,9 +95,9 @@ def _load_run(folder: Path, precision: str) -> Model:
         model.bake()
     if recipe.full:
         # A recipe tunes part of the weights; those that it kept frozen are the base's.
-        assign_weights(model.backbone.weights, folder / "weights.safetensors")
+        assign_weights(model.backbone.weights, folder / TRAINED)
     else:
-        load_adapter(model.add_lora(recipe.lora, recipe.seed), folder / "adapter.safetensors")
+        load_adapter(model.add_lora(recipe.lora, recipe.seed), folder / ADAPTER)
     model.name = str(folder)
     model.setup = setup_of(recipe)
     return model

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from mmtune.errors import ModelError
+from mmtune.models.linear import as_matrix
 from mmtune.models.lora_config import LoRA
 from mmtune.models.spec import ModelSpec
 from mmtune.models.vision import PATH as TOWER
@@ -72,7 +73,7 @@ def matrix_shape(spec: ModelSpec, path: str, shape: tuple[int, ...]) -> tuple[in
 
 def to_kernel(spec: ModelSpec, path: str, matrix: Any, shape: tuple[int, ...]) -> Any:
     """Returns an (inputs, outputs) matrix in the kernel's own shape; the inverse of `to_matrix`."""
-    if len(shape) == 3 and spec.text.head_first and not path.endswith("o_proj"):
+    if _heads_lead(spec, path, shape):
         heads, inputs, width = shape
         return matrix.reshape(inputs, heads, width).transpose(1, 0, 2)
     return matrix.reshape(shape)
@@ -80,10 +81,13 @@ def to_kernel(spec: ModelSpec, path: str, matrix: Any, shape: tuple[int, ...]) -
 
 def to_matrix(spec: ModelSpec, path: str, kernel: Any) -> Any:
     """Returns a kernel as an (inputs, outputs) matrix."""
-    shape = matrix_shape(spec, path, tuple(kernel.shape))
-    if kernel.ndim == 3 and spec.text.head_first and not path.endswith("o_proj"):
-        kernel = kernel.transpose(1, 0, 2)
-    return kernel.reshape(shape)
+    shape = tuple(kernel.shape)
+    return as_matrix(kernel) if _heads_lead(spec, path, shape) else kernel.reshape(matrix_shape(spec, path, shape))
+
+
+def _heads_lead(spec: ModelSpec, path: str, shape: tuple[int, ...]) -> bool:
+    """Whether a kernel is (heads, inputs, head_dim), which a reshape alone does not make a matrix."""
+    return len(shape) == 3 and spec.text.head_first and not path.endswith("o_proj")
 
 
 def select(paths: list[str], config: LoRA) -> list[str]:
@@ -95,7 +99,7 @@ def select(paths: list[str], config: LoRA) -> list[str]:
     chosen: set[str] = set()
     for target in config.targets:
         if _PLAIN_NAME.fullmatch(target):
-            found = {p for p in paths if p.rsplit(".", 1)[-1] == target and (config.vision or not _in_vision(p))}
+            found = {p for p in paths if p.rsplit(".", 1)[-1] == target and (config.vision or not in_vision(p))}
         else:
             found = {p for p in paths if _pattern(target).fullmatch(p)}
         if not found:
@@ -115,5 +119,6 @@ def _pattern(target: str) -> re.Pattern[str]:
         raise ModelError(f"lora.targets: '{target}' is no regular expression: {error}") from error
 
 
-def _in_vision(path: str) -> bool:
+def in_vision(path: str) -> bool:
+    """Whether a module belongs to the vision tower or the projector behind it."""
     return path.startswith((TOWER, PROJECTOR))

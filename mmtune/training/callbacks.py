@@ -82,7 +82,7 @@ class Watch(keras.callbacks.Callback):
             "learning_rate": float(np.asarray(self.model.optimizer.learning_rate)),
             "seconds": seconds,
             "examples_per_second": size / seconds,
-            "gradient_norm": float(np.asarray(self._held[-1][2])),
+            "gradient_norm": float(self._held[-1][2]),
         }
         self._held.clear()
         self._logs.write(row)

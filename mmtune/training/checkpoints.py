@@ -9,7 +9,10 @@ import numpy as np
 
 from mmtune.errors import ModelError
 from mmtune.files import atomic
+from mmtune.models.load import assign_weights
 from mmtune.training.model import Trainer
+
+BEST = "best.safetensors"
 
 
 @dataclass
@@ -96,33 +99,29 @@ class Checkpoints:
 
     def save_best(self, trainer: Trainer) -> None:
         """Keeps the present weights as the best ones."""
-        from safetensors.numpy import save_file
-
-        with atomic(self.folder / "best.safetensors") as temporary:
-            save_file({k: np.asarray(v.value) for k, v in trained(trainer).items()}, temporary)
+        write_trained(trainer, self.folder / BEST)
 
     def restore_best(self, trainer: Trainer) -> None:
         """Puts the best weights back, if any were kept."""
-        from safetensors.numpy import load_file
-
-        file = self.folder / "best.safetensors"
-        if file.is_file():
-            for key, value in load_file(file).items():
-                trained(trainer)[key].assign(value)
+        if (self.folder / BEST).is_file():
+            assign_weights(trainer.trainable_variables, self.folder / BEST)
 
     def close(self) -> None:
         """Ends Orbax' threads."""
         self._manager.close()
 
 
-def trained(trainer: Trainer) -> dict[str, Any]:
-    """Returns the variables that train, by path."""
-    return {variable.path: variable for variable in trainer.trainable_variables}
+def write_trained(trainer: Trainer, file: Path) -> None:
+    """Writes the variables that train by path, as `mmtune.models.load.assign_weights` reads them."""
+    from safetensors.numpy import save_file
+
+    with atomic(file) as temporary:
+        save_file({variable.path: np.asarray(variable.value) for variable in trainer.trainable_variables}, temporary)
 
 
 def _variables(trainer: Trainer) -> dict[str, dict[str, Any]]:
     return {
-        "trained": trained(trainer),
+        "trained": {variable.path: variable for variable in trainer.trainable_variables},
         "optimizer": {f"{i:05d}": variable for i, variable in enumerate(trainer.optimizer.variables)},
         "random": {"seed": trainer.seeds.state},
     }

@@ -15,14 +15,14 @@ from mmtune.errors import DataError, RecipeError, UsageError, unknown_name
 from mmtune.evaluation import Evaluation, evaluate_records, write_predictions
 from mmtune.files import atomic
 from mmtune.model import Model
-from mmtune.models.load import setup_of
+from mmtune.models.load import ADAPTER, RECIPE, TRAINED, setup_of
 from mmtune.models.peft_files import save_adapter
 from mmtune.recipe import Recipe, write_recipe
 from mmtune.records import Fault, Record
 from mmtune.registry import task_class
 from mmtune.task import Task
 from mmtune.training.callbacks import Metrics, Milestones, Watch
-from mmtune.training.checkpoints import Checkpoints, Progress, trained
+from mmtune.training.checkpoints import Checkpoints, Progress, write_trained
 from mmtune.training.display import Display
 from mmtune.training.examples import Example, RowMaker, fingerprint, list_examples
 from mmtune.training.log import Logs
@@ -118,7 +118,7 @@ def _fit(
     trainer.optimizer.build(trainer.trainable_variables)
     shapes = choose_shapes(examples, recipe.buckets)
     plan = make_plan(examples, shapes, recipe.batch_size, recipe.steps, recipe.seed)
-    write_recipe(recipe, out / "recipe.toml")
+    write_recipe(recipe, out / RECIPE)
     checkpoints = Checkpoints(out / "checkpoints")
     progress = Progress(data=fingerprint(examples))
     if resume and checkpoints.latest is not None:
@@ -275,12 +275,9 @@ def _count(trainer: Trainer) -> int:
 
 def _save_weights(trainer: Trainer, model: Model, recipe: Recipe, out: Path) -> None:
     if model.lora is not None:
-        save_adapter(model.lora, out / "adapter.safetensors", recipe.model)
-        return
-    from safetensors.numpy import save_file
-
-    with atomic(out / "weights.safetensors") as temporary:
-        save_file({key: np.asarray(v.value) for key, v in trained(trainer).items()}, temporary)
+        save_adapter(model.lora, out / ADAPTER, recipe.model)
+    else:
+        write_trained(trainer, out / TRAINED)
 
 
 def _write_results(

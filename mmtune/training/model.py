@@ -8,6 +8,7 @@ import keras
 
 from mmtune.model import Model
 from mmtune.models.linear import NO_ADAPTER
+from mmtune.models.modules import in_vision
 from mmtune.models.scorer import target_logits
 from mmtune.models.weights import values
 from mmtune.recipe import Recipe
@@ -44,7 +45,8 @@ class Trainer(keras.Model):
         if self.lora is not None:
             wants_key = training and self.lora.config.dropout > 0
             adapter = self.lora.adapter(self._next_key() if wants_key else None)
-        frozen = not self.recipe.tunes_vision and not (self.lora is not None and self._lora_sees_vision())
+        adapted = self.lora is not None and any(in_vision(path) for path in self.lora.table)
+        frozen = not (self.recipe.tunes_vision or adapted)
         return target_logits(
             values(self._tree.held),
             self._spec,
@@ -73,10 +75,6 @@ class Trainer(keras.Model):
         """Returns a new key each time; Keras' generator counts in its second word."""
         seed, count = self.seeds.next()
         return jax.random.fold_in(jax.random.key(seed), count)
-
-    def _lora_sees_vision(self) -> bool:
-        assert self.lora is not None
-        return any(not path.startswith("model.l") for path in self.lora.table)
 
 
 class _Opaque:

@@ -19,8 +19,7 @@ def search(
     weights: Tree,
     spec: ModelSpec,
     prefix: Prefix,
-    adapter: dict,
-    scale: float,
+    adapter: Adapter,
     limit: Array,
     constraint: Constraint | None,
     *,
@@ -36,7 +35,7 @@ def search(
     Args:
         weights, spec: The model.
         prefix: From `prefill` with the same `new`; shared by all beams of a row.
-        adapter, scale: The adapter's weights by path and their factor.
+        adapter: Low-rank weights.
         limit: () int32, at most `new`.
         constraint: What may be written, or None.
         beams: Width.
@@ -45,7 +44,6 @@ def search(
     """
     rows = prefix.lengths.shape[0]
     first_slot = prefix.seen.shape[1] - new
-    low_rank = Adapter(adapter, scale)
 
     def spread(x: Array) -> Array:
         return jnp.repeat(x, beams, axis=0)
@@ -77,7 +75,7 @@ def search(
         done = done | (token == eos)
         cache, seen = jax.tree.map(lambda x: reorder(x, parent), (cache, seen))
         positions = spread(prefix.lengths) + i
-        predicted, cache, seen = step(weights, spec, low_rank, cache, seen, token, positions, first_slot + i)
+        predicted, cache, seen = step(weights, spec, adapter, cache, seen, token, positions, first_slot + i)
         return i + 1, predicted, cache, seen, state, done, score, tokens, logprobs, lengths
 
     count = rows * beams

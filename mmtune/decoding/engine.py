@@ -51,9 +51,9 @@ class Written(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("spec", "dtype"))
-def encode(weights: Tree, spec: ModelSpec, images: Array, adapter: dict, scale: float, dtype: Any) -> Array:
+def encode(weights: Tree, spec: ModelSpec, images: Array, adapter: Adapter, dtype: Any) -> Array:
     """Returns the image features (batch, tokens, hidden)."""
-    return image_features(weights, spec, images, Adapter(adapter, scale), dtype)
+    return image_features(weights, spec, images, adapter, dtype)
 
 
 @partial(jax.jit, static_argnames=("spec", "new", "dtype"))
@@ -63,8 +63,7 @@ def prefill(
     features: Array | None,
     token_ids: Array,
     lengths: Array,
-    adapter: dict,
-    scale: float,
+    adapter: Adapter,
     new: int,
     dtype: Any,
 ) -> Prefix:
@@ -76,7 +75,7 @@ def prefill(
         features: (batch, image tokens, hidden), or None for text models.
         token_ids: (batch, text) int32, padded on the right.
         lengths: (batch,) int32, number of prompt tokens of each row.
-        adapter, scale: The adapter's weights by path and their factor.
+        adapter: Low-rank weights.
         new: How many tokens may follow.
         dtype: Dtype of the computation.
     """
@@ -96,7 +95,7 @@ def prefill(
         positions=positions,
         mask=jnp.pad(mask, ((0, 0), (0, 0), (0, new))),
         path=text_path(spec),
-        adapter=Adapter(adapter, scale),
+        adapter=adapter,
         targets=(lengths - 1)[:, None],
         cache=empty_cache(spec.text, batch, total + new, dtype),
     )
@@ -149,8 +148,7 @@ def write(
     weights: Tree,
     spec: ModelSpec,
     prefix: Prefix,
-    adapter: dict,
-    scale: float,
+    adapter: Adapter,
     keys: Array,
     limit: Array,
     constraint: Constraint | None,
@@ -165,7 +163,7 @@ def write(
     Args:
         weights, spec: The model.
         prefix: From `prefill` with the same `new`.
-        adapter, scale: The adapter's weights by path and their factor.
+        adapter: Low-rank weights.
         keys: (batch,) random keys.
         limit: () int32, at most `new`.
         constraint: What may be written, or None.
@@ -175,7 +173,6 @@ def write(
     """
     batch = prefix.lengths.shape[0]
     first_slot = prefix.seen.shape[1] - new
-    low_rank = Adapter(adapter, scale)
 
     def pick(predicted: Array, state: Array, done: Array, i: Array) -> tuple[Array, Array, Array]:
         open_logits = predicted
@@ -194,7 +191,7 @@ def write(
         logprobs = jax.lax.dynamic_update_slice(logprobs, logprob[:, None], (0, i))
         lengths = lengths + ~done
         done = done | (token == eos)
-        predicted, cache, seen = step(weights, spec, low_rank, cache, seen, token, prefix.lengths + i, first_slot + i)
+        predicted, cache, seen = step(weights, spec, adapter, cache, seen, token, prefix.lengths + i, first_slot + i)
         return i + 1, predicted, cache, seen, state, done, tokens, logprobs, lengths
 
     start = jnp.int32(0) if constraint is None else constraint.start

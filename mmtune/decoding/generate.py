@@ -128,14 +128,13 @@ def _batch(
         token_ids[row, : len(request.prompt)] = request.prompt
     lengths = np.array([len(request.prompt) for request in requests], np.int32)
     new = bucket(max_tokens)
-    low_rank = (weights.adapter.weights, weights.adapter.scale)
     prefix = prefill(
         weights.tree,
         weights.spec,
         _features(weights, requests),
         jnp.asarray(token_ids),
         jnp.asarray(lengths),
-        *low_rank,
+        weights.adapter,
         new=new,
         dtype=weights.dtype,
     )
@@ -146,7 +145,7 @@ def _batch(
             weights.tree,
             weights.spec,
             prefix,
-            *low_rank,
+            weights.adapter,
             limit,
             constraint,
             beams=sampler.beams,
@@ -161,7 +160,7 @@ def _batch(
         weights.tree,
         weights.spec,
         prefix,
-        *low_rank,
+        weights.adapter,
         keys,
         limit,
         constraint,
@@ -202,8 +201,7 @@ def _features(weights: Weights, requests: list[Request]) -> Any:
         weights.tree,
         weights.spec,
         jnp.asarray(np.stack(images)),
-        weights.adapter.weights,
-        weights.adapter.scale,
+        weights.adapter,
         dtype=weights.dtype,
     )
     return features[jnp.asarray(index)]

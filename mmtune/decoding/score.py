@@ -45,8 +45,7 @@ def score(
             weights.spec,
             {name: jnp.asarray(array) for name, array in inputs.items()},
             jnp.asarray(labels["labels"]),
-            weights.adapter.weights,
-            weights.adapter.scale,
+            weights.adapter,
             dtype=weights.dtype,
         )
         scores += [np.asarray(likelihood)[row, : len(target)] for row, target in enumerate(targets[chunk])]
@@ -55,6 +54,6 @@ def score(
 
 @partial(jax.jit, static_argnames=("spec", "dtype"))
 def _likelihood(
-    weights: Tree, spec: ModelSpec, inputs: dict[str, Array], labels: Array, adapter: dict, scale: float, dtype: Any
+    weights: Tree, spec: ModelSpec, inputs: dict[str, Array], labels: Array, adapter: Adapter, dtype: Any
 ) -> Array:
-    return token_log_likelihood(target_logits(weights, spec, inputs, Adapter(adapter, scale), dtype=dtype), labels)
+    return token_log_likelihood(target_logits(weights, spec, inputs, adapter, dtype=dtype), labels)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,9 +11,10 @@ import jax.numpy as jnp
 Array = jax.Array
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=("weights", "scale", "key"), meta_fields=("dropout",))
 @dataclass(frozen=True)
 class Adapter:
-    """The adapter's weights during one pass.
+    """The adapter's weights during one pass; a tree of arrays, so that compiled functions take it as it is.
 
     Attributes:
         weights: Module path -> {"a": (inputs, rank), "b": (rank, outputs), and for DoRA "magnitude": (outputs,)}.

@@ -49,6 +49,26 @@ class Optimizer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Dense:
+    """Dense supervision of a tuned vision tower by the data's own boxes (`mmtune.training.dense`); off as it stands.
+
+    Attributes:
+        steps: The first so many of a run's steps train the tower alone, under this supervision.
+        weight: Weight of its loss beside the answers' after that; it falls to zero at four fifths of the run.
+        learning_rate: Peak in the first steps; None: that of the optimizer.
+    """
+
+    steps: int = 0
+    weight: float = 0.0
+    learning_rate: float | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether there is any."""
+        return self.steps > 0 or self.weight > 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that decides a run.
 
@@ -79,6 +99,7 @@ class Recipe:
         max_tokens: Most tokens of a target; longer ones are reported and left out. None: whatever the data needs.
         buckets: Most row lengths that are compiled.
         optimizer: AdamW.
+        dense: Dense supervision, for tasks with boxes where the vision tower is tuned.
         augment: Changes to training pictures.
         options: The task's own options.
         classes: Class names; empty: the data's.
@@ -109,6 +130,7 @@ class Recipe:
     max_tokens: int | None = None
     buckets: int = 4
     optimizer: Optimizer = field(default_factory=Optimizer)
+    dense: Dense = field(default_factory=Dense)
     augment: Augment = field(default_factory=Augment)
     options: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
@@ -144,6 +166,7 @@ class Recipe:
                 f"optimizer.accumulation: {self.optimizer.accumulation} batches an update, but only {self.steps} steps"
             )
         problems += [] if self.full else self._adapter_problems()
+        problems += self._dense_problems()
         problems += _optimizer_problems(self.optimizer)
         try:
             build(task_class(self.task).Options, self.options, "options.")
@@ -162,6 +185,21 @@ class Recipe:
             )
         if self.freeze_vision and self.lora.vision:
             problems.append("freeze_vision: true and lora.vision: true contradict each other")
+        return problems
+
+    def _dense_problems(self) -> list[str]:
+        dense = self.dense
+        problems = []
+        if dense.steps < 0:
+            problems.append(f"dense.steps: expected 0 or more, got {dense.steps}")
+        if not 0 <= dense.weight < math.inf:
+            problems.append(f"dense.weight: expected 0 or more, got {dense.weight}")
+        if dense.learning_rate is not None and not 0 < dense.learning_rate < math.inf:
+            problems.append(f"dense.learning_rate: expected a number above 0, got {dense.learning_rate}")
+        if dense.on and not self.tunes_vision:
+            problems.append("dense: supervises a vision tower that is tuned: set full, without freeze_vision")
+        if self.steps is not None and dense.steps >= self.steps:
+            problems.append(f"dense.steps: {dense.steps} of {self.steps} steps leave none for the answers")
         return problems
 
     @property

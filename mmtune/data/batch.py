@@ -9,7 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmtune.data.dense import DenseTargets
+
 PADDING = -1
+NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
+"""The picture of a question about none."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,9 @@ class Row:
         prefix: Prompt ids, bos and closing newline included.
         suffixes: Target ids of each suffix, eos included.
         weights: For each suffix the weights of its tokens in the loss, same lengths.
-        image: (size, size, 3) uint8, or None for text models.
+        image: (size, size, 3) uint8, `NO_PIXELS` for a model that sees and is asked without a picture, or None for text
+            models.
+        dense: Targets of dense supervision, or None.
         record: Id of the record, for messages.
     """
 
@@ -29,6 +35,7 @@ class Row:
     weights: Sequence[Sequence[float]]
     image: np.ndarray | None = None
     record: str = ""
+    dense: DenseTargets | None = None
 
     @property
     def text_length(self) -> int:
@@ -50,8 +57,8 @@ def collate(
     """Pads rows to one shape.
 
     Args:
-        rows: At least one.
-        image_tokens: Number of image tokens before the text.
+        rows: At least one; either all have an image or none has.
+        image_tokens: Number of image tokens before the text, where there is an image.
         text_length, target_length: What to pad to; None: the longest row.
 
     Returns:
@@ -62,6 +69,8 @@ def collate(
     """
     width = text_length or max(row.text_length for row in rows)
     count = target_length or max(row.target_length for row in rows)
+    if rows[0].image is not None and rows[0].image.size == 0:
+        image_tokens = 0
     shape = (len(rows), width)
     token_ids, positions = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     segments = np.full(shape, PADDING, np.int32)
@@ -89,6 +98,12 @@ def collate(
     if rows[0].image is not None:
         inputs["images"] = np.stack([row.image for row in rows if row.image is not None])
     return inputs, {"labels": labels, "weights": weights}
+
+
+def stack_dense(targets: Sequence[DenseTargets | None]) -> Arrays:
+    """Returns the members of dense targets as "dense_labels" and so on, with a leading batch axis."""
+    known = [target for target in targets if target is not None]
+    return {f"dense_{name}": np.stack([getattr(target, name) for target in known]) for name in DenseTargets._fields}
 
 
 def choose_buckets(lengths: Sequence[int], most: int = 4, multiple: int = 8) -> tuple[int, ...]:

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
 from mmtune.data.shape_kinds import COLOURS, KINDS, Colour, Points, contrast, outline, whole_colour
+from mmtune.records import Mask
 
 SUPERSAMPLING = 2
 MAX_OBJECTS = 25
@@ -55,6 +57,13 @@ class Shape:
     def centre(self) -> tuple[float, float]:
         """Horizontal and vertical centre of the visible box in pixels."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
+
+    def coco_mask(self, label: str) -> Mask:
+        """Returns the mask under a name as records carry it."""
+        from pycocotools import mask as coco
+
+        encoded = coco.encode(np.asfortranarray(self.mask.astype(np.uint8)))
+        return Mask(label, (self.mask.shape[0], self.mask.shape[1]), cast(bytes, encoded["counts"]))
 
 
 def place_shapes(

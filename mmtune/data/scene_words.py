@@ -1,5 +1,7 @@
 """The words on generated pictures: what is written, how, and where."""
 
+import itertools
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -69,6 +71,27 @@ def place_words(rng: np.random.Generator, count: int, size: int, ground: tuple[C
         y = int(rng.integers(low + margin, max(low + margin + 1, high - margin - mask.height)))
         words.append(Word(text, (x, y, x + mask.width, y + mask.height), ink, plate, font, height, slant, turn))
     return tuple(words)
+
+
+def letter_boxes(word: Word) -> list[tuple[float, float, float, float]]:
+    """Returns left, top, right and bottom edge of each letter of a word in pixels, to within about a tenth of it.
+
+    The word's box is shared out by the letters' advances; a turned word's letters climb or fall along it.
+    """
+    x0, y0, x1, y1 = word.box
+    if word.font == "typewriter":
+        ends = [i / len(word.text) for i in range(len(word.text) + 1)]
+    else:
+        face = _sans(word.height * 2)
+        whole = face.getlength(word.text)
+        ends = [face.getlength(word.text[:i]) / whole for i in range(len(word.text) + 1)]
+    slope = math.tan(math.radians(word.turn))
+    half = max((y1 - y0 - abs(slope) * (x1 - x0)) / 2, (y1 - y0) / 4)
+    boxes = []
+    for start, end in itertools.pairwise(ends):
+        middle = (y0 + y1) / 2 - slope * (x1 - x0) * ((start + end) / 2 - 0.5)
+        boxes.append((x0 + start * (x1 - x0), middle - half, x0 + end * (x1 - x0), middle + half))
+    return boxes
 
 
 def _draw_text(rng: np.random.Generator) -> str:

@@ -34,8 +34,10 @@ def segment_mask(segments: Array, image_tokens: int, bidirectional_prefix: bool)
 def image_features(
     weights: Tree, spec: ModelSpec, images: Array, adapter: Adapter, dtype: jnp.dtype, rematerialise: bool = False
 ) -> Array:
-    """Returns (batch, tokens, hidden) image tokens of a model that has a vision tower."""
+    """Returns (batch, tokens, hidden) image tokens of a model that has a vision tower, none for images of no pixels."""
     assert spec.vision is not None
+    if images.size == 0:
+        return jnp.zeros((images.shape[0], 0, spec.text.hidden_dim), dtype)
     return encode_images(weights["vision"], spec.vision, images, adapter, dtype, rematerialise)
 
 
@@ -60,16 +62,42 @@ def target_logits(
         freeze_vision: Whether to cut the gradient before the vision tower.
         rematerialise: What the backward pass recomputes: "none", "dots", "full".
     """
-    x = embed(weights["text"], spec.text, inputs["token_ids"], dtype)
-    positions = inputs["positions"]
+    features = None
     if spec.vision is not None:
         features = image_features(weights, spec, inputs["images"], adapter, dtype, rematerialise == "full")
         if freeze_vision:
             features = jax.lax.stop_gradient(features)
+    return logits_after(weights, spec, features, inputs, adapter, dtype=dtype, rematerialise=rematerialise)
+
+
+def logits_after(
+    weights: Tree,
+    spec: ModelSpec,
+    features: Array | None,
+    inputs: dict[str, Array],
+    adapter: Adapter = NO_ADAPTER,
+    *,
+    dtype: jnp.dtype = jnp.float32,
+    rematerialise: str = "none",
+) -> Array:
+    """Returns what `target_logits` does from image tokens that are known already.
+
+    Args:
+        weights: `model_variables` as arrays.
+        spec: The model's description.
+        features: (batch, tokens, hidden) from `image_features`, or None for text models.
+        inputs: As `mmtune.data.batch.collate` returns them; images are not looked at.
+        adapter, dtype, rematerialise: As for `target_logits`.
+    """
+    x = embed(weights["text"], spec.text, inputs["token_ids"], dtype)
+    positions = inputs["positions"]
+    image_tokens = 0
+    if features is not None:
+        image_tokens = features.shape[1]
         x = jnp.concatenate([features, x], axis=1)
-        image_positions = jnp.broadcast_to(jnp.arange(spec.image_tokens), (x.shape[0], spec.image_tokens))
+        image_positions = jnp.broadcast_to(jnp.arange(image_tokens), (x.shape[0], image_tokens))
         positions = jnp.concatenate([image_positions.astype(positions.dtype), positions], axis=1)
-    mask = segment_mask(inputs["segments"], spec.image_tokens, spec.text.bidirectional_prefix)
+    mask = segment_mask(inputs["segments"], image_tokens, spec.text.bidirectional_prefix)
     hidden, _ = decode_layers(
         weights["text"],
         spec.text,

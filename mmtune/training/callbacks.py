@@ -102,6 +102,7 @@ class Milestones(keras.callbacks.Callback):
         better: Whether the first value is better than the second.
         metric: Name of the metric that decides.
         eval_every, save_every: Steps.
+        first_eval: No evaluation comes before this step: nothing was taught yet.
         patience: Evaluations without a better value before the run ends; 0: never.
         steps: Length of the run.
         show: Called with each evaluation's metrics.
@@ -119,6 +120,7 @@ class Milestones(keras.callbacks.Callback):
         metric: str,
         eval_every: int,
         save_every: int,
+        first_eval: int,
         patience: int,
         steps: int,
         show: Callable[[Metrics], None],
@@ -127,6 +129,7 @@ class Milestones(keras.callbacks.Callback):
         self._watch, self._logs, self._checkpoints, self._progress = watch, logs, checkpoints, progress
         self._evaluate, self._better, self._metric, self._show = evaluate, better, metric, show
         self._eval_every, self._save_every, self._patience, self._steps = eval_every, save_every, patience, steps
+        self._first_eval = first_eval
         self._start = time.perf_counter()
         self._before = progress.seconds
 
@@ -134,7 +137,8 @@ class Milestones(keras.callbacks.Callback):
         """Evaluates and saves when the step is one of the set ones."""
         del batch, logs
         step = self._progress.step
-        evaluates = self._evaluate is not None and (step % self._eval_every == 0 or step == self._steps)
+        due = step % self._eval_every == 0 or step == self._steps
+        evaluates = self._evaluate is not None and due and step >= self._first_eval
         saves = step % self._save_every == 0 or step == self._steps
         if not (evaluates or saves):
             return

@@ -104,7 +104,7 @@ class Checkpoints:
     def restore_best(self, trainer: Trainer) -> None:
         """Puts the best weights back, if any were kept."""
         if (self.folder / BEST).is_file():
-            assign_weights(trainer.trainable_variables, self.folder / BEST)
+            assign_weights(trainer.lasting_variables, self.folder / BEST)
 
     def close(self) -> None:
         """Ends Orbax' threads."""
@@ -112,11 +112,11 @@ class Checkpoints:
 
 
 def write_trained(trainer: Trainer, file: Path) -> None:
-    """Writes the variables that train by path, as `mmtune.models.load.assign_weights` reads them."""
+    """Writes the variables that were trained by path, as `mmtune.models.load.assign_weights` reads them."""
     from safetensors.numpy import save_file
 
     with atomic(file) as temporary:
-        save_file({variable.path: np.asarray(variable.value) for variable in trainer.trainable_variables}, temporary)
+        save_file({variable.path: np.asarray(variable.value) for variable in trainer.lasting_variables}, temporary)
 
 
 def _variables(trainer: Trainer) -> dict[str, dict[str, Any]]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmtune.data.augment import Augment, augment
-from mmtune.data.batch import Row
+from mmtune.data.batch import NO_PIXELS, Row
 from mmtune.data.dataset import FaultLog
+from mmtune.data.dense import DenseTargets, dense_targets
 from mmtune.data.images import size_of
 from mmtune.data.pixels import to_square
 from mmtune.errors import DataError
@@ -36,15 +37,21 @@ class Example:
     longest: int
 
 
-def tokenise(target: Target, tokenizer: Tokenizer) -> tuple[list[int], list[float]]:
-    """Returns a target's ids and their weights in the loss, eos included with weight 1."""
+def tokenise(target: Target, tokenizer: Tokenizer, end: int | None = None) -> tuple[list[int], list[float]]:
+    """Returns a target's ids and their weights in the loss, the token that ends it included with weight 1.
+
+    Args:
+        target: Its spans.
+        tokenizer: The vocabulary.
+        end: Id of the token that ends it; None: the end of sequence.
+    """
     ids: list[int] = []
     weights: list[float] = []
     for span in target:
         piece = tokenizer.encode(span.text)
         ids += piece
         weights += [span.weight] * len(piece)
-    return [*ids, tokenizer.eos], [*weights, 1.0]
+    return [*ids, tokenizer.eos if end is None else end], [*weights, 1.0]
 
 
 def list_examples(
@@ -59,6 +66,7 @@ def list_examples(
         log: Takes the faults.
         max_tokens: Longest target, eos included; None: no limit.
     """
+    task = task.for_tokenizer(tokenizer)
     examples = []
     for record in records:
         if task.needs_picture and record.size is None and record.picture is not None:
@@ -70,7 +78,7 @@ def list_examples(
         if problems := list(task.check(record)):
             log.add(record.source, record.id, "unusable for the task", problems[0])
             continue
-        for query in task.queries(record):
+        for query in task.lessons(record):
             bound = task.target_bound(record, query, tokenizer)
             if max_tokens is not None and bound > max_tokens:
                 problem = f"the answer to '{query.prompt}' has up to {bound} tokens, max_tokens is {max_tokens}"
@@ -102,6 +110,7 @@ class RowMaker:
         image_size: Side of the model's square picture, None for text models.
         changes: Augmentation.
         seed: Seed of order, noise and augmentation.
+        dense_side: Patches a side of dense targets; 0: none are made.
     """
 
     def __init__(
@@ -112,14 +121,17 @@ class RowMaker:
         image_size: int | None,
         changes: Augment,
         seed: int,
+        dense_side: int = 0,
     ):
         self.examples = examples
         self.faults: dict[str, str] = {}
-        self._task = task
+        self._task = task.for_tokenizer(tokenizer)
         self._tokenizer = tokenizer
+        self._end = self._task.ends(tokenizer)[0]
         self._image_size = image_size
         self._changes = changes if changes != Augment() else None
         self._seed = seed
+        self._dense_side = dense_side
         self._lock = threading.Lock()
 
     def __call__(self, index: int, epoch: int) -> Row:
@@ -127,8 +139,8 @@ class RowMaker:
         example = self.examples[index]
         record, weight = example.record, 1.0
         rng = np.random.default_rng([self._seed, epoch, index])
-        image = None
-        if self._image_size is not None:
+        image = None if self._image_size is None else NO_PIXELS
+        if self._image_size is not None and self._task.needs_picture:
             try:
                 record, image = self._picture(record, rng)
             except DataError as error:
@@ -136,14 +148,19 @@ class RowMaker:
                     self.faults[record.id] = str(error)
                 image, weight = np.zeros((self._image_size, self._image_size, 3), np.uint8), 0.0
         targets = self._task.targets(record, example.query, rng)
-        tokens = [tokenise(target, self._tokenizer) for target in targets]
+        tokens = [tokenise(target, self._tokenizer, self._end) for target in targets]
         return Row(
             self._tokenizer.prompt(example.query.prompt),
             [ids for ids, _ in tokens],
             [[weight * w for w in weights] for _, weights in tokens],
             image,
             record.id,
+            self._dense(record, rng) if self._dense_side else None,
         )
+
+    def _dense(self, record: Record, rng: np.random.Generator) -> DenseTargets | None:
+        objects = self._task.seen_objects(record)
+        return None if objects is None else dense_targets([objects], self._dense_side, rng)
 
     def _picture(self, record: Record, rng: np.random.Generator) -> tuple[Record, np.ndarray]:
         assert self._image_size is not None
@@ -151,5 +168,6 @@ class RowMaker:
             raise DataError(f"{record.source}: record {record.id} has no picture")
         opened = record.picture.open()
         if self._changes is not None:
-            opened, record = augment(opened, record, rng, self._changes)
+            whole = self._task.prepared(replace(record, size=record.size or opened.size))
+            opened, record = augment(opened, whole, rng, self._changes)
         return record, to_square(opened, self._image_size)

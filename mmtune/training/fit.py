@@ -1,6 +1,7 @@
 """A training run from recipe to run folder: plan, fit, evaluate, save; and the same again from where it was cut."""
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from mmtune.training.examples import Example, RowMaker, fingerprint, list_exampl
 from mmtune.training.log import Logs
 from mmtune.training.model import Trainer
 from mmtune.training.optimizer import default_learning_rate, make_optimizer
-from mmtune.training.plan import choose_shapes, load_batches, make_plan
+from mmtune.training.plan import choose_shapes, load_batches, make_plan, with_dense
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,11 @@ def fit(
         raise DataError(f"none of {len(data)} training records can be used for {recipe.task}{first}")
     if task.needs_picture:
         _check_pictures(examples)
+    if recipe.dense.on and task.seen_objects(examples[0].record) is None:
+        raise RecipeError([f"dense: the task {task.name} has no boxes to supervise the vision tower by"])
     task.grammar(examples[0].query, model.tokenizer)  # what cannot be decoded is said before it is trained
     _log_unknown_classes(task, val or (), log)
+    recipe = replace(recipe, options=recipe.options | dict(task.for_tokenizer(model.tokenizer).settled()))
     recipe = complete(recipe, model, examples)
     if model.lora is not None:
         model.bake()
@@ -113,11 +117,15 @@ def _fit(
     out = Path(recipe.out)
     keras.utils.set_random_seed(recipe.seed)
     model.precision = recipe.precision
-    trainer = Trainer(model, recipe)
+    trainer = Trainer(model, recipe, len(task.classes) + 1 if recipe.dense.on else 0)
     trainer.compile(optimizer=make_optimizer(recipe, recipe.steps))
     trainer.optimizer.build(trainer.trainable_variables)
     shapes = choose_shapes(examples, recipe.buckets)
     plan = make_plan(examples, shapes, recipe.batch_size, recipe.steps, recipe.seed)
+    side = 0
+    if recipe.dense.on:
+        plan = with_dense(plan, recipe.dense.steps, recipe.dense.weight)
+        side = math.isqrt(model.spec.image_tokens)
     write_recipe(recipe, out / RECIPE)
     checkpoints = Checkpoints(out / "checkpoints")
     progress = Progress(data=fingerprint(examples))
@@ -132,7 +140,7 @@ def _fit(
         trainable=_count(trainer),
         faults=[*faults, *log.faults],
     )
-    rows = RowMaker(examples, task, model.tokenizer, model.image_size, recipe.augment, recipe.seed)
+    rows = RowMaker(examples, task, model.tokenizer, model.image_size, recipe.augment, recipe.seed, side)
     logs = Logs(out, _metric_names(task), progress.step)
     try:
         if progress.step < recipe.steps and not progress.stopped:
@@ -158,7 +166,7 @@ def _fit(
 
 def complete(recipe: Recipe, model: Model, examples: Sequence[Example]) -> Recipe:
     """Returns the recipe with every choice written out that depends on model and data."""
-    steps = recipe.steps or max(1, round(recipe.epochs * len(examples) / recipe.batch_size))
+    steps = recipe.steps or recipe.dense.steps + max(1, round(recipe.epochs * len(examples) / recipe.batch_size))
     every = recipe.eval_every or max(1, steps // 10)
     optimizer = recipe.optimizer
     if optimizer.learning_rate is None:
@@ -210,6 +218,7 @@ def _run(
         metric=recipe.metric or task.headline,
         eval_every=recipe.eval_every,
         save_every=recipe.save_every,
+        first_eval=recipe.dense.steps + 1,
         patience=recipe.early_stopping,
         steps=recipe.steps,
         show=display.evaluation,

@@ -4,11 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmtune.data.dense import LOCATIONS
 from mmtune.models.linear import Array
 from mmtune.models.scorer import token_log_likelihood
 from mmtune.recipe import Optimizer
-
-LOCATIONS = 1024
 
 
 def weighted_loss(predicted: Array, labels: dict[str, Array], options: Optimizer, loc: int | None = None) -> Array:

@@ -1,17 +1,21 @@
 """The training core: a plain `keras.Model` around the forward pass, trained with `fit`."""
 
+from dataclasses import fields
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import keras
+import numpy as np
 
+from mmtune.data.dense import LOCATIONS, DenseTargets
 from mmtune.model import Model
 from mmtune.models.linear import NO_ADAPTER
 from mmtune.models.modules import in_vision
-from mmtune.models.scorer import target_logits
+from mmtune.models.scorer import image_features, logits_after
 from mmtune.models.weights import values
 from mmtune.recipe import Recipe
+from mmtune.training.dense import DenseHead, dense_loss, make_head
 from mmtune.training.loss import weighted_loss
 
 
@@ -23,9 +27,10 @@ class Trainer(keras.Model):
     Args:
         model: The model, with its adapter unless `recipe.full`.
         recipe: The run.
+        labels: Labels of dense supervision, the ground included; 0: there is none.
     """
 
-    def __init__(self, model: Model, recipe: Recipe):
+    def __init__(self, model: Model, recipe: Recipe, labels: int = 0):
         super().__init__(name="trainer")
         self.recipe = recipe
         self.backbone = model.backbone
@@ -37,25 +42,54 @@ class Trainer(keras.Model):
         self.backbone.trainable = recipe.full
         if recipe.full and model.spec.vision is not None:
             self.backbone.vit_encoder.trainable = recipe.tunes_vision
+        self._counts = (labels,)
+        self.head = self._make_head(labels) if labels else None
         self.built = True
 
-    def call(self, inputs: dict[str, Any], training: bool = False) -> jax.Array:
-        """Returns float32 logits (batch, n, vocabulary) of a batch as `mmtune.data.batch.collate` makes it."""
+    @property
+    def lasting_variables(self) -> list[keras.Variable]:
+        """What trains and is kept afterwards: all but the temporary head of dense supervision."""
+        temporary = {id(variable) for variable in jax.tree.leaves(self.head)}
+        return [variable for variable in self.trainable_variables if id(variable) not in temporary]
+
+    def _make_head(self, labels: int) -> DenseHead:
+        head = make_head(self._spec.text.hidden_dim, (labels,), np.random.default_rng(self.recipe.seed))
+        variables = {f.name: self.add_weight(getattr(head, f.name).shape, name=f"dense_{f.name}") for f in fields(head)}
+        for name, variable in variables.items():
+            variable.assign(getattr(head, name))
+        return DenseHead(**variables)
+
+    def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, jax.Array]:
+        """Returns what a batch of `mmtune.training.plan.load_batches` gives.
+
+        Returns:
+            "logits" (batch, n, vocabulary) float32 where there are tokens; with a dense head "dense" (batch, patches,
+            width) image tokens, "locations" (1024, width) and the head itself as "head".
+        """
         adapter = NO_ADAPTER
         if self.lora is not None:
             wants_key = training and self.lora.config.dropout > 0
             adapter = self.lora.adapter(self._next_key() if wants_key else None)
         adapted = self.lora is not None and any(in_vision(path) for path in self.lora.table)
         frozen = not (self.recipe.tunes_vision or adapted)
-        return target_logits(
-            values(self._tree.held),
-            self._spec,
-            inputs,
-            adapter,
-            dtype=jnp.dtype(self.recipe.precision),
-            freeze_vision=frozen,
-            rematerialise=self.recipe.rematerialise,
-        )
+        weights, precision = values(self._tree.held), jnp.dtype(self.recipe.precision)
+        rematerialise = self.recipe.rematerialise
+        outputs: dict[str, Any] = {}
+        features = None
+        if self._spec.vision is not None:
+            images = inputs["images"]
+            features = image_features(weights, self._spec, images, adapter, precision, rematerialise == "full")
+            if frozen:
+                features = jax.lax.stop_gradient(features)
+        if self.head is not None:
+            assert self._tokenizer.loc is not None  # a vocabulary without has no vision tower
+            bins = slice(self._tokenizer.loc, self._tokenizer.loc + LOCATIONS)
+            outputs = {"dense": features, "locations": weights["text"]["embedding"][bins], "head": values(self.head)}
+        if "token_ids" in inputs:
+            outputs["logits"] = logits_after(
+                weights, self._spec, features, inputs, adapter, dtype=precision, rematerialise=rematerialise
+            )
+        return outputs
 
     def train_step(self, state: Any, data: Any) -> tuple[dict[str, jax.Array], Any]:
         """One step, stateless, as Keras' JAX trainer jits it. Logs this step's own loss, not a running mean."""
@@ -63,13 +97,25 @@ class Trainer(keras.Model):
         inputs, labels = data[:2]
 
         def loss_of(trainable: Any) -> tuple[jax.Array, Any]:
-            predicted, updated = self.stateless_call(trainable, others, inputs, training=True)[:2]
-            return weighted_loss(predicted, labels, self.recipe.optimizer, self._tokenizer.loc), updated
+            outputs, updated = self.stateless_call(trainable, others, inputs, training=True)[:2]
+            return self._loss(outputs, labels), updated
 
         (loss, others), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable)
         trainable, optimizer_state = self.optimizer.stateless_apply(optimizer_state, gradients, trainable)
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(g.astype(jnp.float32))) for g in jax.tree.leaves(gradients)))
         return {"loss": loss, "gradient_norm": norm}, (trainable, others, optimizer_state, metrics)
+
+    def _loss(self, outputs: dict[str, Any], labels: dict[str, jax.Array]) -> jax.Array:
+        loss = jnp.zeros(())
+        if "logits" in outputs:
+            loss = weighted_loss(outputs["logits"], labels, self.recipe.optimizer, self._tokenizer.loc)
+        if "dense_share" in labels:
+            members: Any = (labels[f"dense_{name}"] for name in DenseTargets._fields)
+            targets = DenseTargets(*members)
+            features = outputs["dense"].astype(jnp.float32)
+            dense, _ = dense_loss(outputs["head"], features, outputs["locations"], targets, self._counts)
+            loss += jnp.mean(labels["dense_share"]) * dense
+        return loss
 
     def _next_key(self) -> jax.Array:
         """Returns a new key each time; Keras' generator counts in its second word."""

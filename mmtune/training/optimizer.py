@@ -11,6 +11,7 @@ _PRETRAINED = {True: 1e-5, False: 1e-4}
 # Measured on the embedded model, which starts from little or nothing.
 _SMALL = {True: 1.5e-3, False: 2e-3}
 SMALL_MODEL = 50_000_000
+_DENSE_WARMUP = 0.05
 
 
 def default_learning_rate(full: bool, parameters: int) -> float:
@@ -27,9 +28,14 @@ def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     """
     options = recipe.optimizer
     assert options.learning_rate is not None
-    warmup = round(options.warmup * steps)
+    warmup = round(options.warmup * (steps - recipe.dense.steps))
+    schedule: Any = _schedule(options.learning_rate, options.schedule, warmup, steps - recipe.dense.steps)
+    if recipe.dense.steps:
+        peak = recipe.dense.learning_rate or options.learning_rate
+        first = _schedule(peak, "cosine", round(_DENSE_WARMUP * recipe.dense.steps), recipe.dense.steps)
+        schedule = _Stages(first, schedule, recipe.dense.steps)
     optimizer = keras.optimizers.AdamW(
-        learning_rate=_schedule(options.learning_rate, options.schedule, warmup, steps),
+        learning_rate=schedule,
         weight_decay=options.weight_decay,
         beta_1=options.beta_1,
         beta_2=options.beta_2,
@@ -38,6 +44,22 @@ def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "scale", "gamma", "beta", "embedding", "magnitude"])
     return optimizer
+
+
+class _Stages(keras.optimizers.schedules.LearningRateSchedule):
+    """The rate of dense supervision's own steps, then the run's."""
+
+    def __init__(self, first: Any, second: Any, border: int):
+        super().__init__()
+        self._first, self._second, self._border = first, second, border
+
+    def __call__(self, step: Any) -> Any:
+        late = keras.ops.maximum(step - self._border, 0)
+        second = self._second(late) if callable(self._second) else self._second
+        return keras.ops.where(step < self._border, self._first(step), second)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"first": self._first, "second": self._second, "border": self._border}
 
 
 def _schedule(peak: float, kind: str, warmup: int, steps: int) -> Any:

@@ -1,12 +1,15 @@
 """Which examples make up which batch: decided before the run, so that a resumed run goes on exactly where it was."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmtune.data.batch import Arrays, Row, choose_buckets, collate
+from mmtune.data.batch import Arrays, Row, choose_buckets, collate, stack_dense
 from mmtune.training.examples import Example
+
+# Towards the end the vision tower serves the answers alone.
+_DENSE_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,14 @@ class Batch:
     Attributes:
         shape: What the rows are padded to.
         members: (example index, epoch) of each row.
+        dense: Weight of dense supervision.
+        answers: Whether the answers are trained; not in the stage that teaches the vision tower to see.
     """
 
     shape: Shape
     members: tuple[tuple[int, int], ...]
+    dense: float = 0.0
+    answers: bool = True
 
 
 def choose_shapes(examples: Sequence[Example], most: int) -> list[Shape]:
@@ -74,6 +81,20 @@ def make_plan(
     return batches[:steps]
 
 
+def with_dense(plan: Sequence[Batch], steps: int, weight: float) -> list[Batch]:
+    """Returns the plan with dense supervision: its first steps have nothing else, then its weight falls to zero.
+
+    Args:
+        plan: All batches of a run.
+        steps: Batches of the first stage.
+        weight: Weight beside the answers at the second stage's start; zero is reached at four fifths of it.
+    """
+    last = _DENSE_SHARE * (len(plan) - steps)
+    weights = [weight * max(0.0, 1 - number / last) for number in range(len(plan) - steps)]
+    first = [replace(batch, dense=1.0, answers=False) for batch in plan[:steps]]
+    return first + [replace(batch, dense=w) for batch, w in zip(plan[steps:], weights, strict=True)]
+
+
 def load_batches(
     plan: Sequence[Batch], make_row: Callable[[int, int], Row], image_tokens: int, threads: int = 2, ahead: int = 4
 ) -> Iterator[tuple[Arrays, Arrays]]:
@@ -90,7 +111,15 @@ def load_batches(
 
     def load(batch: Batch) -> tuple[Arrays, Arrays]:
         rows = [make_row(index, epoch) for index, epoch in batch.members]
-        return collate(rows, image_tokens, batch.shape.text_length, batch.shape.target_length)
+        if not batch.answers:
+            return {"images": np.stack([row.image for row in rows if row.image is not None])}, _dense(rows, batch)
+        inputs, labels = collate(rows, image_tokens, batch.shape.text_length, batch.shape.target_length)
+        return inputs, labels | (_dense(rows, batch) if batch.dense > 0 else {})
 
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
     yield from grain.MapDataset.source(list(plan)).map(load).to_iter_dataset(options)
+
+
+def _dense(rows: Sequence[Row], batch: Batch) -> Arrays:
+    """Returns the dense targets and their weight, the same for each row so that it splits over devices with them."""
+    return stack_dense([row.dense for row in rows]) | {"dense_share": np.full(len(rows), batch.dense, np.float32)}

@@ -1,0 +1,100 @@
+"""Dense supervision: a temporary head that reads objects straight off the image tokens.
+
+A small vision tower that learns only through the answer's tokens takes very long to begin to see. Here every image
+token says what lies under it and where that object's edges are: offsets from the patch's centre, and the four absolute
+edges through the table of location tokens, which is the form in which the decoder will copy them. The head is thrown
+away after training.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmtune.data.dense import LOCATIONS, DenseTargets
+from mmtune.models.linear import Array
+
+# Weight of patches without an object, of which there are many.
+_GROUND_WEIGHT = 0.2
+_OFFSET_WEIGHT = 2.0
+# Locations near the right one are nearly right: normal distribution over bins.
+_DEVIATION, _STEP, _REACH = 4.0, 3, 3
+
+
+@dataclass(frozen=True)
+class DenseHead:
+    """The temporary head: an array a member, all trained.
+
+    Attributes:
+        kernel, bias: (width, labels of all maps + 4) and (labels of all maps + 4,).
+        edges: (4, width, width): maps an image token to what is looked up in the location table.
+    """
+
+    kernel: Array
+    bias: Array
+    edges: Array
+
+
+jax.tree_util.register_dataclass(DenseHead, ("kernel", "bias", "edges"), ())
+
+
+def make_head(width: int, counts: Sequence[int], rng: np.random.Generator) -> DenseHead:
+    """Returns a fresh head.
+
+    Args:
+        width: Width of an image token.
+        counts: Number of labels of each map, the ground included.
+        rng: Source of the first values.
+    """
+    columns = sum(counts) + 4
+    edges = 0.5 * np.eye(width) + rng.normal(0, 0.03, (4, width, width))
+    return DenseHead(
+        jnp.asarray(rng.normal(0, 0.05, (width, columns)), jnp.float32),
+        jnp.zeros(columns, jnp.float32),
+        jnp.asarray(edges, jnp.float32),
+    )
+
+
+def dense_loss(
+    head: DenseHead, features: Array, locations: Array, targets: DenseTargets, counts: Sequence[int]
+) -> tuple[Array, Array]:
+    """Returns the head's loss and how often the labels of the maps are right where there is an object.
+
+    Args:
+        head: From `make_head`.
+        features: (batch, patches, width) image tokens.
+        locations: (1024, width) embeddings of the location tokens.
+        targets: With a leading batch axis.
+        counts: As given to `make_head`.
+
+    Returns:
+        () float32, and (maps,) float32 shares of patches.
+    """
+    out = features @ head.kernel + head.bias
+    borders = np.cumsum(counts)
+    loss, right = jnp.zeros(()), []
+    for number, logits in enumerate(jnp.split(out, borders, axis=-1)[:-1]):
+        labels = targets.labels[:, number]
+        shown = labels > 0
+        weights = jnp.where(shown, 1.0, _GROUND_WEIGHT)
+        likelihood = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], axis=-1)[..., 0]
+        loss -= jnp.sum(likelihood * weights) / jnp.sum(weights)
+        right.append(jnp.sum((logits.argmax(-1) == labels) * shown) / jnp.maximum(jnp.sum(shown), 1))
+    shown = targets.labels[:, 0] > 0
+    misses = jnp.abs(out[..., borders[-1] :] - targets.offsets).sum(-1)
+    loss += _OFFSET_WEIGHT * jnp.sum(misses * shown) / (jnp.sum(shown) + 1)
+    return loss + _edge_loss(head, features, locations, targets), jnp.stack(right)
+
+
+def _edge_loss(head: DenseHead, features: Array, locations: Array, targets: DenseTargets) -> Array:
+    """Returns the loss of the absolute edges, read through the location table."""
+    chosen = jnp.take_along_axis(features, targets.patches[..., None], axis=1)
+    scores = jnp.einsum("bkd,edf->bkef", chosen, head.edges) @ locations.T
+    steps = np.arange(-_REACH, _REACH + 1) * _STEP
+    kernel = np.exp(-0.5 * (steps / _DEVIATION) ** 2)
+    near = jnp.clip(targets.bins[..., None] + steps, 0, LOCATIONS - 1)
+    picked = jnp.take_along_axis(jax.nn.log_softmax(scores), near, axis=-1) @ jnp.asarray(kernel / kernel.sum())
+    weights = jnp.broadcast_to(targets.weight[:, None, None], picked.shape)
+    return -jnp.sum(picked * weights) / jnp.maximum(jnp.sum(weights), 1)

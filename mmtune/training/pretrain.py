@@ -1,0 +1,232 @@
+"""Trains the embedded model from nothing: `python -m mmtune.training.pretrain OUT --dense 4000 --steps 40000`.
+
+Two stages on generated scenes. First the vision tower alone, under dense supervision, until it sees; then everything
+at once: of each picture a long prompt (boxes or masks) and two short ones (a question, a caption, the words on it),
+with the dense head kept on. A run saves as it goes and, started again with the same arguments, goes on where it was.
+Its newest weights lie in OUT/tiny.safetensors.
+"""
+
+import argparse
+import csv
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+from rich.console import Console
+
+from mmtune.allocator import tune_malloc
+from mmtune.data.dense import LOCATIONS
+from mmtune.files import atomic
+from mmtune.models.linear import NO_ADAPTER, Array
+from mmtune.models.scorer import image_features, logits_after
+from mmtune.models.spec import ModelSpec, read_spec
+from mmtune.models.tiny import TINY, build_tiny, tiny_tokenizer
+from mmtune.models.weights import Tree, model_variables
+from mmtune.recipe import Optimizer
+from mmtune.training.dense import DenseHead, dense_loss, make_head
+from mmtune.training.loss import weighted_loss
+from mmtune.training.pretrain_feed import Feed, PictureBatch
+from mmtune.training.pretrain_scenes import COUNTS
+
+_SMOOTHING = Optimizer(location_smoothing=4.0)
+_STATE, _WEIGHTS, _LOG = "state.npz", "tiny.safetensors", "log.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long and how fast.
+
+    Attributes:
+        dense: Steps of the first stage.
+        steps: Steps of both stages together.
+        decay: The last so many steps of a run, over which the learning rate falls to zero.
+        warmup: Steps over which each stage's learning rate rises.
+        dense_rate, rate: Learning rates of the stages.
+        dense_batch, batch: Pictures a step of the stages.
+        dense_weight: Weight of the dense loss in the second stage.
+        weight_decay: Of matrices, embeddings excepted.
+        save_every, log_every: In steps.
+        masks: Whether segmentation is taught.
+    """
+
+    dense: int = 4000
+    steps: int = 40_000
+    decay: int = 8000
+    warmup: int = 150
+    dense_rate: float = 2e-3
+    rate: float = 1.5e-3
+    dense_batch: int = 16
+    batch: int = 8
+    dense_weight: float = 0.3
+    weight_decay: float = 0.02
+    save_every: int = 500
+    log_every: int = 50
+    masks: int = 1
+
+    def learning_rate(self, step: int) -> float:
+        """Returns the rate of a step: up, flat, and down at the end of each stage."""
+        if step < self.dense:
+            return self.dense_rate * min(1, (step + 1) / self.warmup, (self.dense - step) / (0.3 * self.dense))
+        return self.rate * min(1, (step - self.dense + 1) / self.warmup, (self.steps - step) / self.decay)
+
+
+class Pretraining:
+    """The model, its head and the optimizer, as arrays that a step maps to the next.
+
+    Args:
+        plan: The run.
+        seed: Seed of the first weights.
+    """
+
+    def __init__(self, plan: Plan, seed: int = 0):
+        self.plan = plan
+        self.backbone = build_tiny(seed)
+        self.spec: ModelSpec = read_spec(self.backbone)
+        loc = tiny_tokenizer().loc
+        assert loc is not None
+        self.loc = loc
+        tree: Any = model_variables(self.backbone)
+        head: Any = make_head(TINY.hidden_dim, COUNTS, np.random.default_rng(seed))
+        held = (tree, jax.tree.map(lambda a: keras.Variable(a, name="dense_head"), head))
+        self.variables, self._structure = jax.tree.flatten(held)
+        self.optimizer = keras.optimizers.Muon(
+            learning_rate=1.0,
+            weight_decay=plan.weight_decay,
+            adam_weight_decay=0.0,
+            adam_beta_2=0.98,
+            global_clipnorm=1.0,
+            exclude_layers=["dense_head"],
+        )
+        self.optimizer.build(self.variables)
+        self.values: list[Any] = [variable.value for variable in self.variables]
+        self.state: list[Any] = [variable.value for variable in self.optimizer.variables]
+        self._dense_step = jax.jit(self._stepper(self._dense_loss), donate_argnums=(0, 1))
+        self._joint_step = jax.jit(self._stepper(self._joint_loss), donate_argnums=(0, 1))
+
+    def step(self, number: int, batch: PictureBatch) -> dict[str, Array]:
+        """Takes a step and returns its losses."""
+        run = self._dense_step if batch.long is None else self._joint_step
+        rate = jnp.float32(self.plan.learning_rate(number))
+        self.values, self.state, losses = run(self.values, self.state, rate, batch.arrays())
+        return losses
+
+    def _stepper(self, loss_of: Callable) -> Callable:
+        learning_rate = self.optimizer.variables.index(self.optimizer._learning_rate)
+
+        def step(values: list[Array], state: list[Array], rate: Array, batch: Any) -> Any:
+            def loss(values: list[Array]) -> tuple[Array, dict[str, Array]]:
+                tree, head = jax.tree.unflatten(self._structure, values)
+                return loss_of(tree, head, batch)
+
+            (_, losses), gradients = jax.value_and_grad(loss, has_aux=True)(values)
+            rated: Any = [rate if place == learning_rate else value for place, value in enumerate(state)]
+            return *self.optimizer.stateless_apply(rated, gradients, values), losses
+
+        return step
+
+    def _dense_loss(self, tree: Tree, head: DenseHead, batch: Any) -> tuple[Array, dict[str, Array]]:
+        features = image_features(tree, self.spec, batch["images"], NO_ADAPTER, jnp.float32)
+        return self._dense_part(tree, head, features, batch)
+
+    def _dense_part(self, tree: Tree, head: DenseHead, features: Array, batch: Any) -> tuple[Array, dict]:
+        locations = tree["text"]["embedding"][self.loc : self.loc + LOCATIONS]
+        loss, right = dense_loss(head, features, locations, batch["dense"], COUNTS)
+        return loss, {"dense": loss, "kind": right[0], "colour": right[1], "character": right[2]}
+
+    def _joint_loss(self, tree: Tree, head: DenseHead, batch: Any) -> tuple[Array, dict[str, Array]]:
+        features = image_features(tree, self.spec, batch["images"], NO_ADAPTER, jnp.float32)
+        dense, shown = self._dense_part(tree, head, features, batch)
+        long, long_right = self._text_part(tree, features, batch["long"], batch["long_labels"])
+        twice = jnp.repeat(features, 2, axis=0)
+        short, short_right = self._text_part(tree, twice, batch["short"], batch["short_labels"])
+        shown |= {"long": long, "long_right": long_right, "short": short, "short_right": short_right}
+        return self.plan.dense_weight * dense + long + 1.5 * short, shown
+
+    def _text_part(self, tree: Tree, features: Array, inputs: Any, labels: Any) -> tuple[Array, Array]:
+        predicted = logits_after(tree, self.spec, features, inputs)
+        loss = weighted_loss(predicted, labels, _SMOOTHING, self.loc)
+        right = (predicted.argmax(-1) == labels["labels"]) * (labels["weights"] > 0)
+        return loss, jnp.sum(right) / jnp.maximum(jnp.sum(labels["weights"] > 0), 1)
+
+    def save(self, out: Path, step: int, next_scene: int) -> None:
+        """Writes state and weights, each under a temporary name first."""
+        arrays: dict[str, Any] = {f"value{i}": np.asarray(a) for i, a in enumerate(self.values)}
+        arrays |= {f"state{i}": np.asarray(a) for i, a in enumerate(self.state)}
+        with atomic(out / _STATE) as temporary, temporary.open("wb") as file:
+            np.savez(file, step=step, next_scene=next_scene, **arrays)
+        self.write_weights(out / _WEIGHTS)
+
+    def restore(self, out: Path) -> tuple[int, int]:
+        """Takes up a saved state; returns its step and the next scene, (0, 0) where there is none."""
+        if not (out / _STATE).is_file():
+            return 0, 0
+        with np.load(out / _STATE) as saved:
+            self.values = [jnp.asarray(saved[f"value{i}"]) for i in range(len(self.values))]
+            self.state = [jnp.asarray(saved[f"state{i}"]) for i in range(len(self.state))]
+            return int(saved["step"]), int(saved["next_scene"])
+
+    def write_weights(self, file: Path) -> None:
+        """Writes the model's weights in float16 under their variables' paths, without the head."""
+        from safetensors.numpy import save_file
+
+        tensors = {
+            variable.path: np.asarray(value, np.float16)
+            for variable, value in zip(self.variables, self.values, strict=True)
+            if not variable.path.endswith("dense_head")
+        }
+        with atomic(file) as temporary:
+            save_file(tensors, temporary)
+
+
+def pretrain(out: Path, plan: Plan, workers: int, console: Console) -> None:
+    """Trains, or goes on with what lies in `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    tune_malloc()
+    training = Pretraining(plan)
+    step, next_scene = training.restore(out)
+    names = ("dense", "kind", "colour", "character", "long", "long_right", "short", "short_right")
+    fresh = not (out / _LOG).is_file()
+    with (
+        (out / _LOG).open("a", newline="") as file,
+        Feed(plan.dense_batch, plan.batch, bool(plan.masks), next_scene, workers) as feed,
+    ):
+        log = csv.writer(file)
+        if fresh:
+            log.writerow(("step", "seconds", *names))
+        started, recent = time.perf_counter(), []
+        while step < plan.steps:
+            recent.append(training.step(step, feed.next(dense_only=step < plan.dense)))
+            step += 1
+            if step % plan.log_every == 0 or step == plan.steps:
+                means = {name: np.mean([float(losses[name]) for losses in recent]) for name in recent[-1]}
+                seconds, started = time.perf_counter() - started, time.perf_counter()
+                log.writerow((step, round(seconds, 2), *(round(float(means.get(name, 0)), 4) for name in names)))
+                file.flush()
+                shown = " ".join(f"{name} {value:.3f}" for name, value in means.items())
+                console.print(f"{step} {seconds / len(recent):.3f} s {shown}")
+                recent = []
+            if step % plan.save_every == 0 or step == plan.steps:
+                training.save(out, step, feed.next_scene)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the command line and trains."""
+    parser = argparse.ArgumentParser(description="Train the embedded model on generated scenes.")
+    parser.add_argument("out", type=Path, help="folder of the run")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
+    for field in fields(Plan):
+        flag = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(flag, type=type(field.default), default=field.default)
+    options = vars(parser.parse_args(arguments))
+    out, workers = options.pop("out"), options.pop("workers")
+    pretrain(out, Plan(**options), workers, Console())
+
+
+if __name__ == "__main__":
+    main()

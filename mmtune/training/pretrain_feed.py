@@ -1,0 +1,126 @@
+"""Batches of generated scenes, drawn ahead in processes of their own and sorted into few shapes."""
+
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmtune.data.batch import Arrays, Row, collate
+from mmtune.data.dense import DenseTargets
+from mmtune.models.tiny import TINY, tiny_tokenizer
+from mmtune.training.pretrain_scenes import Sample, SampleMaker
+
+_CHUNK = 64  # scenes that a process draws at once
+_AHEAD = 6  # chunks that may wait
+_LONG = (56, 104, 168, 232)
+_SHORT = (28, 72)
+_USUAL = 40  # tokens of an ordinary list of objects
+
+
+@dataclass(frozen=True)
+class PictureBatch:
+    """Pictures, with rows in the second stage.
+
+    Attributes:
+        images: (batch, size, size, 3) uint8.
+        dense: Targets of the dense head.
+        long, short: What `collate` returns for the long rows, and for twice as many short ones.
+    """
+
+    images: np.ndarray
+    dense: DenseTargets
+    long: tuple[Arrays, Arrays] | None = None
+    short: tuple[Arrays, Arrays] | None = None
+
+    def arrays(self) -> dict[str, Any]:
+        """Returns all of it as one tree."""
+        tree: dict[str, Any] = {"images": self.images, "dense": self.dense}
+        for name, rows in (("long", self.long), ("short", self.short)):
+            if rows is not None:
+                tree |= {name: rows[0], f"{name}_labels": rows[1]}
+        return tree
+
+
+class Feed:
+    """An endless stream of batches; to be used as a context.
+
+    Args:
+        dense_batch, batch: Pictures a batch of the first and the second stage.
+        masks: Whether segmentation is among the long prompts.
+        next_scene: Where in the stream of scenes to begin.
+        workers: Processes that draw.
+    """
+
+    def __init__(self, dense_batch: int, batch: int, masks: bool, next_scene: int, workers: int):
+        self.next_scene = next_scene
+        self._sizes = {True: dense_batch, False: batch}
+        self._image_tokens = (TINY.image_size // TINY.patch_size) ** 2
+        self._drawn_to = next_scene
+        self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (masks,))
+        self._coming: deque[Future[list[Sample]]] = deque()
+        self._waiting: dict[tuple[int, int], list[Sample]] = {}
+        self._ready: deque[list[Sample]] = deque()
+
+    def __enter__(self) -> "Feed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def next(self, dense_only: bool) -> PictureBatch:
+        """Returns the next batch; without rows for the first stage."""
+        size = self._sizes[dense_only]
+        while not self._ready:
+            for sample in self._draw():
+                shape = (-1, -1) if dense_only else _shape(sample)
+                waiting = self._waiting.setdefault(shape, [])
+                waiting.append(sample)
+                if len(waiting) >= size:
+                    self._ready.append(waiting)
+                    del self._waiting[shape]
+        return self._batch(self._ready.popleft(), dense_only)
+
+    def _draw(self) -> list[Sample]:
+        while len(self._coming) < _AHEAD:
+            self._coming.append(self._pool.submit(_make, self._drawn_to))
+            self._drawn_to += _CHUNK
+        self.next_scene += _CHUNK
+        return self._coming.popleft().result()
+
+    def _batch(self, samples: list[Sample], dense_only: bool) -> PictureBatch:
+        images = np.stack([sample.pixels for sample in samples])
+        dense = jax.tree.map(lambda *parts: np.stack(parts), *(sample.dense for sample in samples))
+        if dense_only:
+            return PictureBatch(images, dense)
+        long, short = _shape(samples[0])
+        rows = [sample.long for sample in samples]
+        listed = self._collate(rows, long)
+        # A crowd is as much work as several ordinary pictures and counts for more than one.
+        listed[1]["weights"] *= np.sqrt([[row.target_length / _USUAL] for row in rows], dtype=np.float32)
+        return PictureBatch(images, dense, listed, self._collate([r for s in samples for r in s.short], short))
+
+    def _collate(self, rows: Sequence[Row], length: int) -> tuple[Arrays, Arrays]:
+        return collate(rows, self._image_tokens, length, length)
+
+
+def _shape(sample: Sample) -> tuple[int, int]:
+    long = next(n for n in _LONG if sample.long.text_length <= n)
+    short = next(n for n in _SHORT if max(row.text_length for row in sample.short) <= n)
+    return long, short
+
+
+_maker: SampleMaker
+
+
+def _prepare(masks: bool) -> None:
+    global _maker
+    _maker = SampleMaker(tiny_tokenizer(), TINY.image_size, TINY.patch_size, masks)
+
+
+def _make(first: int) -> list[Sample]:
+    return [_maker(index) for index in range(first, first + _CHUNK)]

@@ -8,18 +8,24 @@ from typing import Any
 
 import numpy as np
 
+from mmtune.data.batch import NO_PIXELS
 from mmtune.data.dataset import FaultLog
 from mmtune.data.pixels import to_square
+from mmtune.decoding.generate import Request, generate
+from mmtune.decoding.outputs import as_output
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.errors import DataError
 from mmtune.files import atomic, json_text
+from mmtune.likelihood import truth_likelihoods
 from mmtune.model import Model
-from mmtune.records import Fault, Prediction, Query, Record
+from mmtune.records import Fault, Likelihood, Prediction, Query, Record
 from mmtune.task import Task
 
 CHUNK = 64
 # Sampling numbers its answers by record and query, so that a picture that fails does not move those after it.
 QUERIES = 1000
+# A grammar holds a number for each token of the vocabulary; questions of multiple choice have one each.
+MOST_GRAMMARS = 256
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ def evaluate_records(
         Metrics over the records whose pictures could be opened, and faults for the others.
     """
     log = FaultLog()
+    task = task.for_tokenizer(model.tokenizer)
     metric = task.metric()
     used: list[Record] = []
     predictions: list[Prediction] = []
@@ -116,15 +123,17 @@ def _with_pixels(model: Model, task: Task, records: Sequence[Record], log: Fault
     """Opens the pictures of a chunk in threads; records whose picture fails are logged and None."""
 
     def prepare(record: Record) -> Ready | DataError:
-        if not task.needs_picture or model.image_size is None:
+        if model.image_size is None:
             return record, None
+        if not task.needs_picture:
+            return record, NO_PIXELS
         if record.picture is None:
             return DataError(f"record {record.id} has no picture")
         try:
             image = record.picture.open()
         except DataError as error:
             return error
-        return replace(record, size=record.size or image.size), to_square(image, model.image_size)
+        return task.prepared(replace(record, size=record.size or image.size)), to_square(image, model.image_size)
 
     with ThreadPoolExecutor(2) as pool:
         for record, ready in zip(records, pool.map(prepare, records), strict=True):
@@ -150,20 +159,24 @@ def _answer(
         for place, query in enumerate(task.queries(record)):
             asked.append((i, query))
             rows.append(number * QUERIES + place)
+    if len(grammars) > MOST_GRAMMARS:
+        grammars.clear()
     for _, query in asked:
         if query.labels not in grammars:
             grammars[query.labels] = task.grammar(query, model.tokenizer)
-    outputs = model.generate(
-        [ready[i][2] for i, _ in asked],
-        [query.prompt for _, query in asked],
-        budget,
-        sampler=sampler,
-        grammars=[grammars[query.labels] for _, query in asked],
-        rows=rows,
-        batch_size=batch_size,
-    )
+    tokenizer = model.tokenizer
+    weights = replace(model.weights(), stops=task.ends(tokenizer))
+    requests = [
+        Request(tokenizer.prompt(query.prompt), ready[i][2], grammars[query.labels], row)
+        for (i, query), row in zip(asked, rows, strict=True)
+    ]
+    decoded = generate(weights, requests, max_tokens=budget, sampler=sampler, batch_size=batch_size)
     answers: list[list] = [[] for _ in ready]
-    for (i, query), output in zip(asked, outputs, strict=True):
-        answers[i].append((query, output))
-    for (_, record, _), given in zip(ready, answers, strict=True):
-        yield record, task.parse(record, given)
+    for (i, query), one in zip(asked, decoded, strict=True):
+        answers[i].append((query, as_output(one, tokenizer, weights.ends)))
+    truths: Sequence[Likelihood | None] = [None] * len(ready)
+    if task.scores_truth:
+        seen = [(record, pixels) for _, record, pixels in ready]
+        truths = truth_likelihoods(weights, tokenizer, task, seen, batch_size)
+    for (_, record, _), given, truth in zip(ready, answers, truths, strict=True):
+        yield record, replace(task.parse(record, given), truth=truth)

@@ -1,6 +1,6 @@
 """Answers about single pictures or prompts, as a task gives them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,18 +71,20 @@ class Answer:
         return item
 
 
-def task_for(model: Model, name: str, classes: Sequence[str] = ()) -> Task:
+def task_for(
+    model: Model, name: str, classes: Sequence[str] = (), options: Mapping[str, Any] | None = None
+) -> Task:
     """Returns a task's adapter for a model and the classes of some data.
 
     A model that was taught this task is asked as it was taught: with its options, and with its own classes in their
-    order, unless the data has others.
+    order, unless the data has others. `options` go before those it was taught.
     """
     cls = task_class(name)
     if model.setup is None or model.setup.task != name:
-        return cls(classes)
-    options = build(cls.Options, model.setup.options, "options.")
+        return cls(classes, build(cls.Options, options, "options.")) if options else cls(classes)
+    chosen = build(cls.Options, {**model.setup.options, **(options or {})}, "options.")
     taught = model.setup.classes
-    return cls(taught if set(classes) <= set(taught) else classes, options)
+    return cls(taught if set(classes) <= set(taught) else classes, chosen)
 
 
 def predict(
@@ -94,6 +96,7 @@ def predict(
     max_tokens: int | None = None,
     sampler: Sampler = GREEDY,
     batch_size: int = 16,
+    options: Mapping[str, Any] | None = None,
 ) -> list[Answer]:
     """Answers about each image.
 
@@ -105,19 +108,26 @@ def predict(
         max_tokens: Most tokens of an answer; None: the task's choice.
         sampler: How tokens are chosen.
         batch_size: Most prompts decoded at once.
+        options: Options of the task that go before those the model was taught.
 
     Raises:
         DataError: When a picture cannot be opened.
         UsageError: When the task needs a prompt or a picture and has none.
     """
-    adapter = task_for(model, task)
+    adapter = task_for(model, task, options=options)
     if adapter.needs_classes and not adapter.classes and prompt is None:
         raise UsageError(
             f"this model was not fine-tuned for {task}, so it must be told what to look for: "
             "give a prompt such as 'detect cat ; dog'"
         )
+    if adapter.needs_prompt and not (prompt or "").strip():
+        raise UsageError(f"the task {task} needs to be asked something: give a question as the prompt")
     if adapter.needs_picture and any(image is None for image in images):
         raise UsageError(f"the task {task} needs a picture")
+    if not adapter.needs_picture and any(image is not None for image in images):
+        raise UsageError(f"the task {task} is about text alone: leave the pictures out")
+    if not adapter.needs_picture and not (prompt or "").strip():
+        raise UsageError(f"the task {task} needs a prompt")
     records = []
     for number, image in enumerate(images):
         picture = None if image is None else _picture(image)

@@ -76,6 +76,38 @@ class Mask:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What a data set says about a question besides its text, which is the record's prefix, and its answers.
+
+    Attributes:
+        kind: The question's type as the data set names it ("what color is the", "count"), by which scores are split.
+        answer_kind: The type of its answer ("yes/no", "number", "other").
+        choices: The answers to choose from, in the order of the file; empty for an open question.
+        correct: Which of the choices is right, counted from 0; None where that is not known.
+    """
+
+    kind: str | None = None
+    answer_kind: str | None = None
+    choices: tuple[str, ...] = ()
+    correct: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one side says in a conversation.
+
+    Attributes:
+        role: "system", "user" or "assistant".
+        text: As the data set has it.
+        weight: Of its tokens in the loss, where it is the assistant's; 0: it is read but not taught.
+    """
+
+    role: str
+    text: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One example of a data set, whatever file it came from.
 
@@ -88,6 +120,8 @@ class Record:
         boxes, masks: Objects, in the order of the file.
         image_id: The number or name by which official result files know the picture; None: `id`.
         source: File, and line where there is one, that the record was read from.
+        question: What is known of a question besides its text and its answers.
+        turns: A conversation. Where its last turn is the user's, `texts` are the right answers to it.
     """
 
     id: str
@@ -99,6 +133,8 @@ class Record:
     masks: tuple[Mask, ...] = ()
     image_id: int | str | None = None
     source: str = ""
+    question: Question | None = None
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +174,7 @@ class Query:
     """One question to the model about one record.
 
     Attributes:
-        prompt: The prefix without its closing newline, such as "detect cat ; dog".
+        prompt: The prefix, such as "detect cat ; dog"; a newline that closes it may be left out.
         labels: The classes that the prompt asks for, where the task has classes.
     """
 
@@ -163,6 +199,19 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Likelihood:
+    """How likely the model finds the right answers to a record.
+
+    Attributes:
+        logprob: Natural log-probability of all their tokens that are taught, the token that ends an answer included.
+        tokens: How many these are.
+    """
+
+    logprob: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What a task made of the model's output for one record.
 
@@ -172,6 +221,7 @@ class Prediction:
         boxes, masks: Parsed objects in pixels of the record's picture.
         tokens: (text, log-probability) of each token.
         invalid: How many parts of the text could not be parsed; 0 is a clean output.
+        truth: How likely the right answers are; None where the task does not ask or nobody knows them.
     """
 
     record: str
@@ -181,3 +231,4 @@ class Prediction:
     masks: tuple[Mask, ...] = ()
     tokens: Sequence[tuple[str, float]] = ()
     invalid: int = 0
+    truth: Likelihood | None = None

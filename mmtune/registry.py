@@ -16,6 +16,10 @@ GROUP = "mmtune.tasks"
 
 _BUILT_IN = {
     "detection": "mmtune.tasks.detection:Detection",
+    "instruct": "mmtune.tasks.instruct:Instruct",
+    "segmentation": "mmtune.tasks.segmentation:Segmentation",
+    "ocr": "mmtune.tasks.ocr:OCR",
+    "vqa": "mmtune.tasks.vqa:VQA",
 }
 
 

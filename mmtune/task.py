@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from mmtune.codecs.grammar import Automaton
     from mmtune.data.dataset import FaultLog
+    from mmtune.data.dense import Objects
     from mmtune.metrics.base import Metric
     from mmtune.models.tokenizer import Tokenizer
 
@@ -29,6 +30,9 @@ class Task(abc.ABC):
         name: The registry's name.
         needs_picture: Whether every record must have a picture.
         needs_classes: Whether the data set must name its classes.
+        needs_prompt: Whether nothing can be asked about a picture without a prompt of its own, such as a question.
+        scores_truth: Whether evaluation also asks how likely the right answers are (`Prediction.truth`).
+        lossy: Metrics in which even a perfect answer falls short, as targets say less than the truth.
         headline: The metric by which checkpoints are compared; larger is better unless `headline_falls`.
         Options: A frozen dataclass of the task's options, all with defaults.
     """
@@ -36,6 +40,9 @@ class Task(abc.ABC):
     name: ClassVar[str]
     needs_picture: ClassVar[bool] = True
     needs_classes: ClassVar[bool] = False
+    needs_prompt: ClassVar[bool] = False
+    scores_truth: ClassVar[bool] = False
+    lossy: ClassVar[tuple[str, ...]] = ()
     headline: ClassVar[str]
     headline_falls: ClassVar[bool] = False
     Options: ClassVar[type]
@@ -43,6 +50,30 @@ class Task(abc.ABC):
     def __init__(self, classes: Sequence[str] = (), options: Any = None):
         self.classes = tuple(classes)
         self.options = self.Options() if options is None else options
+
+    def prepared(self, record: Record) -> Record:
+        """Returns the record with what its texts say in code spelled out (masks from segmentation tokens)."""
+        return record
+
+    def settled(self) -> Mapping[str, Any]:
+        """Returns options that a run must keep, so that its answers are read as they were taught.
+
+        Called on what `for_tokenizer` returns.
+        """
+        return {}
+
+    def for_tokenizer(self, tokenizer: "Tokenizer") -> "Task":
+        """Returns the task as a model with this vocabulary is asked: most tasks ask all models alike.
+
+        Raises:
+            UsageError: When the vocabulary lacks what the options ask for.
+        """
+        del tokenizer
+        return self
+
+    def ends(self, tokenizer: "Tokenizer") -> tuple[int, ...]:
+        """Returns the ids behind which an answer is over; the first is the one that targets end with."""
+        return (tokenizer.eos,)
 
     def check(self, record: Record) -> Sequence[str]:
         """Returns what keeps the record from being used for this task, a sentence each; none: it is usable."""
@@ -53,13 +84,17 @@ class Task(abc.ABC):
     def queries(self, record: Record) -> Sequence[Query]:
         """Returns the questions that are asked about a record: one, or one per class, ..."""
 
+    def lessons(self, record: Record) -> Sequence[Query]:
+        """Returns the questions whose answers are taught, as far as they are not those of `queries`."""
+        return self.queries(record)
+
     @abc.abstractmethod
     def targets(self, record: Record, query: Query, rng: "np.random.Generator | None" = None) -> Sequence[Target]:
         """Returns the right answers to a query: one, or several that share the prompt (five captions of one picture).
 
         Args:
             record: With `size` known where the task has boxes or masks.
-            query: One of `queries(record)`.
+            query: One of `queries(record)` or `lessons(record)`.
             rng: Source of the randomness of training targets (order, noise); None: the plain, deterministic target.
         """
 
@@ -84,6 +119,14 @@ class Task(abc.ABC):
         """Returns a length that no training target of a record's query exceeds, end of sequence included."""
         del query
         return self.max_tokens([record], tokenizer)
+
+    def seen_objects(self, record: Record) -> "Objects | None":
+        """Returns what dense supervision teaches the vision tower to see on a picture; None: the task has no objects.
+
+        Labels are places in `classes`, counted from 1.
+        """
+        del record
+        return None
 
     @classmethod
     def score_files(cls, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:

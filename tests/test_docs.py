@@ -230,9 +230,15 @@ def everything(page):
     from mmtune.data.convert import FORMATS
     from mmtune.data.read import reader_names
     from mmtune.metrics.coco import NAMES
+    from mmtune.metrics.ocr import NAMES as OCR_NAMES
+    from mmtune.metrics.ocr_result_files import FORMATS as OCR_FORMATS
     from mmtune.metrics.result_files import FORMS
+    from mmtune.metrics.vqa import NAMES as VQA_NAMES
+    from mmtune.metrics.vqa_results import FORMATS as VQA_FORMATS
     from mmtune.models.lora_config import LoRA
     from mmtune.tasks.detection import DetectionOptions
+    from mmtune.tasks.ocr import OCROptions
+    from mmtune.tasks.vqa import VQAOptions
     from mmtune.training.log import COLUMNS
 
     def fields(cls):
@@ -242,11 +248,13 @@ def everything(page):
         "data.md": [*reader_names(), *FORMATS],
         "detection.md": [*fields(DetectionOptions), *fields(Augment), *NAMES, *FORMS],
         "lora.md": fields(LoRA),
+        "ocr.md": [*fields(OCROptions), *OCR_NAMES, *OCR_FORMATS],
         "training.md": COLUMNS,
+        "vqa.md": [*fields(VQAOptions), *VQA_NAMES, *VQA_FORMATS],
     }[page]
 
 
-@pytest.mark.parametrize("page", ["data.md", "detection.md", "lora.md", "training.md"])
+@pytest.mark.parametrize("page", ["data.md", "detection.md", "lora.md", "ocr.md", "training.md", "vqa.md"])
 def test_the_page_leaves_nothing_out(page):
     text = (DOCS / page).read_text()
     assert [name for name in everything(page) if not re.search(rf"\b{name}\b", text)] == []

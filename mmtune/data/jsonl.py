@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
+from mmtune.data.chat import Chat
 from mmtune.data.dataset import FaultLog
 from mmtune.data.finding import FileIndex, picture_index
 from mmtune.data.images import FilePicture
@@ -20,13 +21,15 @@ from mmtune.data.tables import (
     table_files,
     with_unique_ids,
 )
+from mmtune.data.vqa_items import question_of
 from mmtune.errors import DataError
 from mmtune.records import Box, Record
 
 IMAGE_KEYS = ("image", "file_name", "filename", "image_path", "path")
 PREFIX_KEYS = ("prefix", "question", "prompt", "instruction")
 TEXT_KEYS = (
-    "suffix", "texts", "captions", "caption", "text", "answers", "answer", "response", "completion", "output",
+    "suffix", "texts", "captions", "caption", "text", "transcription", "answers", "answer", "response",
+    "completion", "output",
 )  # fmt: skip
 SUFFIXES = (".jsonl", ".ndjson")
 
@@ -77,7 +80,9 @@ class Jsonl(Reader):
         return tuple(file.split for file in table_files(path, SUFFIXES) if file.split)
 
     def read(self, source: Source, log: FaultLog) -> Content:
-        """Reads the wanted split, or all of them; see `Reader.read`."""
+        """Reads the wanted split, or all of them; see `Reader.read`. For instructions the reader `chat` does it."""
+        if source.task == "instruct":
+            return Chat().read(source, log)
         found = table_files(source.path, SUFFIXES)
         if not found:
             raise DataError(f"{source.path}: expected a .jsonl file or a folder with one; there is none")
@@ -128,12 +133,16 @@ class _Reading:
                 problem = f"expected a picture named '{name}' near {self._file.path.parent}, there is none; left out"
                 self._log.add(row.place, name, "missing picture", problem)
                 return None
-            record = Record(name, None if path is None else FilePicture(path))
+            key = row.values.get("question_id")  # by which result files know a question
+            record_id = str(key) if isinstance(key, (str, int)) else name
+            record = Record(record_id, None if path is None else FilePicture(path))
         prefix = None if self._keys.prefix is None else self._prefix(row, self._keys.prefix, record.id)
         texts = self._texts(row, record.id)
         if texts is None or (self._keys.prefix is not None and prefix is None):
             return None
-        return self._with_boxes(row, replace(record, prefix=prefix or None, texts=texts, source=row.place))
+        about = question_of(row.values) if prefix else None
+        told = replace(record, prefix=prefix or None, texts=texts, source=row.place, question=about)
+        return self._with_boxes(row, told)
 
     def _string(self, row: Row, key: str, record: str | None) -> str | None:
         value = row.values.get(key)

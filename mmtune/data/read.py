@@ -19,10 +19,16 @@ ROOT = "MMTUNE_DATA"
 """The environment variable that may name a folder below which relative addresses are looked up as well."""
 
 _READERS = {
+    "refcoco": "mmtune.data.refcoco:RefCoco",
     "coco": "mmtune.data.coco:Coco",
     "voc": "mmtune.data.voc:Voc",
     "yolo": "mmtune.data.yolo:Yolo",
+    "chat": "mmtune.data.chat:Chat",
+    "vqa": "mmtune.data.vqa:Vqa",
+    "receipts": "mmtune.data.receipts:Receipts",
+    "text_lines": "mmtune.data.text_lines:TextLines",
     "jsonl": "mmtune.data.jsonl:Jsonl",
+    "word_labels": "mmtune.data.word_labels:WordLabels",
     "csv": "mmtune.data.csv:Csv",
     "folder": "mmtune.data.folder:Folder",
     "hub": "mmtune.data.hub:Hub",
@@ -31,7 +37,7 @@ _READERS = {
 """Name -> "module:class", in the order in which they are asked whether a path is theirs."""
 
 _SHAPES, _HUB, _HUB_SCHEME = "shapes", "hub", "hf://"
-_WITHOUT_OPTIONS = ("coco", "voc", "yolo", "jsonl", "csv", "folder")
+_WITHOUT_OPTIONS = ("refcoco", "coco", "voc", "yolo", "chat", "text_lines", "jsonl", "word_labels", "csv", "folder")
 _SHOWN = 5
 _TASKS_OF_OBJECTS = ("detection", "segmentation")
 

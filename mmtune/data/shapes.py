@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from mmtune.data.dataset import FaultLog
 from mmtune.data.reader import Content, Reader, Source
@@ -14,7 +12,7 @@ from mmtune.data.scene_texts import ask, captions, written
 from mmtune.data.scenes import Scene, make_scene, scene_rng, word_count
 from mmtune.data.shape_kinds import COLOURS, KINDS
 from mmtune.errors import UsageError, unknown_name
-from mmtune.records import Box, Mask, Record
+from mmtune.records import Box, Mask, Question, Record
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -138,7 +136,7 @@ class Shapes(Reader):
 
 def _record(scene: Scene, split: str, options: ShapesOptions, source: Source) -> Record:
     name = f"{split}-{options.seed}-{scene.index:06d}"
-    prefix, texts = _texts(scene, source.task)
+    prefix, texts, question = _texts(scene, source.task)
     return Record(
         id=name,
         picture=ScenePicture(scene.seed, scene.index, scene.size, options.max_objects),
@@ -146,21 +144,24 @@ def _record(scene: Scene, split: str, options: ShapesOptions, source: Source) ->
         prefix=prefix,
         texts=texts,
         boxes=tuple(_box(shape, options.labels) for shape in scene.shapes),
-        masks=tuple(_mask(shape, options.labels) for shape in scene.shapes) if source.need_masks else (),
+        masks=tuple(shape.coco_mask(_label(shape, options.labels)) for shape in scene.shapes)
+        if source.need_masks
+        else (),
         image_id=scene.index,
         source=f"shapes:{split}?seed={options.seed}",
+        question=question,
     )
 
 
-def _texts(scene: Scene, task: str | None) -> tuple[str | None, tuple[str, ...]]:
-    """Returns the prompt and the texts that a task wants, both empty where it wants none."""
+def _texts(scene: Scene, task: str | None) -> tuple[str | None, tuple[str, ...], Question | None]:
+    """Returns the prompt, the texts and the kind of question that a task wants, empty where it wants none."""
     if task == "captioning":
-        return None, captions(scene)
+        return None, captions(scene), None
     if task == "ocr":
-        return None, (written(scene),)
+        return None, (written(scene),), None
     if task == "vqa" and (question := ask(scene, scene_rng(scene.seed, scene.index, 2))):
-        return question.text, (question.answer,) * ANSWERS
-    return None, ()
+        return question.text, (question.answer,) * ANSWERS, Question(kind=question.kind)
+    return None, (), None
 
 
 def _label(shape: Shape, labels: str) -> str:
@@ -173,8 +174,4 @@ def _box(shape: Shape, labels: str) -> Box:
 
 
 def _mask(shape: Shape, labels: str) -> Mask:
-    from pycocotools import mask as coco
-
-    encoded = coco.encode(np.asfortranarray(shape.mask.astype(np.uint8)))
-    height, width = shape.mask.shape
-    return Mask(_label(shape, labels), (height, width), cast(bytes, encoded["counts"]))
+    return shape.coco_mask(_label(shape, labels))

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmtune.data.instructions import CHATS, COLUMNS
 from mmtune.data.tables import first_key
 
 IMAGES = ("image", "img", "picture", "photo", "file_name", "filename", "image_path", "jpg", "png")
 PREFIXES = ("prefix", "question", "query", "prompt", "instruction")
 TEXTS = (
-    "suffix", "captions", "caption", "sentences", "texts", "text", "answers", "answer", "response", "completion",
-    "output",
+    "suffix", "captions", "caption", "sentences", "texts", "text", "transcription", "answers", "answer", "response",
+    "completion", "output",
 )  # fmt: skip
 LABELS = ("label", "labels", "class", "category")
 IDS = ("question_id", "image_id", "id", "file_name", "filename")
@@ -59,6 +60,8 @@ class Layout:
     """Which column is what; None where there is none.
 
     Attributes:
+        chat: The column of conversations.
+        talk: The columns that instructions and conversations are made of.
         text_names: The class names where the text is a class by its number.
         is_label: Whether the texts are classes.
     """
@@ -74,6 +77,8 @@ class Layout:
     width: str | None
     height: str | None
     box_format: str | None
+    chat: str | None
+    talk: tuple[str, ...]
 
     @property
     def used(self) -> tuple[str, ...]:
@@ -81,8 +86,8 @@ class Layout:
         found = self.objects
         parts = () if found is None else (found.bbox, found.category, found.area, found.crowd)
         inner = (found.container,) if found is not None and found.container else parts
-        named = (self.prefix, self.text, self.id, self.image_id, self.width, self.height, self.box_format, *inner)
-        return tuple(dict.fromkeys(name for name in named if name is not None))
+        named = (self.prefix, self.text, self.id, self.image_id, self.width, self.height, self.box_format)
+        return tuple(dict.fromkeys(name for name in (*named, *inner, *self.talk) if name is not None))
 
 
 def columns_of_features(features: Mapping[str, Any]) -> dict[str, Column]:
@@ -125,6 +130,8 @@ def layout_of(columns: Mapping[str, Column]) -> Layout:
         width=first_key(columns, ("width", "image_width")),
         height=first_key(columns, ("height", "image_height")),
         box_format=first_key(columns, ("bbox_format", "box_format")),
+        chat=first_key(columns, CHATS),
+        talk=tuple(name for name in columns if name in COLUMNS) if image is None else (),
     )
 
 

@@ -249,7 +249,7 @@ def test_real_captions(shared_data):
 
 
 def test_real_words(shared_data):
-    data = read(shared_data / "words" / "photos", task="ocr")
+    data = read(shared_data / "words" / "photos", task="ocr", format="csv")
     assert data.format == "csv"
     assert len(data) == 10
     assert data[0].texts == ("available",)

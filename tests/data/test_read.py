@@ -111,7 +111,7 @@ def test_missing_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unknown_format(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"unknown format 'coc0': did you mean 'coco'\? Known: coco, csv, "):
+    with pytest.raises(UsageError, match=r"unknown format 'coc0': did you mean 'coco'\? Known: chat, coco, csv, "):
         read(tmp_path, format="coc0")
 
 
@@ -242,4 +242,5 @@ def test_every_reader_of_the_table(name: str) -> None:
 
 
 def test_the_order_of_the_table() -> None:
-    assert reader_names() == ("coco", "voc", "yolo", "jsonl", "csv", "folder", "hub", "shapes")
+    first = ("refcoco", "coco", "voc", "yolo", "chat", "vqa", "receipts", "text_lines", "jsonl", "word_labels")
+    assert reader_names() == (*first, "csv", "folder", "hub", "shapes")

@@ -100,7 +100,12 @@ def test_several_texts_as_lines():
 def test_figures_of_one_record():
     scores = OCRMetric().scores(record("Abstand"), Prediction("r", "", "Sand"))
     assert scores is not None
-    assert scores.as_json() == {"CER": 4 / 7, "WER": 1.0, "exact_match": 0.0, "ANLS": pytest.approx(4 / 7)}  # ANLS is lower-cased
+    assert scores.as_json() == {
+        "CER": 4 / 7,
+        "WER": 1.0,
+        "exact_match": 0.0,
+        "ANLS": pytest.approx(4 / 7),
+    }  # ANLS is lower-cased
 
 
 def test_scores_need_a_reference():

@@ -173,6 +173,4 @@ def test_facts_of_receipts(shared_data, tmp_path, whole):
     assert (result["n"], result["invalid"]) == (79, 2)
     assert result["metrics"]["exact_match"] == (79 - 4 - 2) / 79
     kinds = [fault.kind for fault in faults]
-    assert sorted(kinds) == sorted(
-        ["missing field", "unknown picture", "malformed line", *["missing text"] * 5]
-    )
+    assert sorted(kinds) == sorted(["missing field", "unknown picture", "malformed line", *["missing text"] * 5])

@@ -150,7 +150,7 @@ def quick(tmp_path_factory) -> Iterator[None]:
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
-    import mmtune.cli.quickstart as quickstart
+    import mmtune.cli.exercises as exercises
     import mmtune.models.load as load
     import mmtune.models.tiny as tiny
 
@@ -166,9 +166,10 @@ def quick(tmp_path_factory) -> Iterator[None]:
         compilation_cache.reset_cache()
         patch.setattr(tiny, "TINY", dataclasses.replace(tiny.TINY, num_layers=1, vision_layers=1))
         patch.setattr(load, "tiny_weights_path", lambda: None)
-        patch.setattr(quickstart, "SCENES", "shapes:train?n=2&seed=7&max_objects=2")
-        patch.setitem(quickstart.SETTINGS, "steps", STEPS)
-        patch.setitem(quickstart.SETTINGS, "eval_every", STEPS)
+        for split in exercises.COUNTS:
+            patch.setitem(exercises.COUNTS, split, 2)
+        patch.setitem(exercises.SETTINGS, "steps", STEPS)
+        patch.setitem(exercises.SETTINGS, "eval_every", STEPS)
         patch.setenv("COLUMNS", "120")
         yield
         for name, (_, default) in changes.items():
@@ -238,6 +239,7 @@ def everything(page):
     from mmtune.models.lora_config import LoRA
     from mmtune.tasks.detection import DetectionOptions
     from mmtune.tasks.ocr import OCROptions
+    from mmtune.tasks.segmentation import SegmentationOptions
     from mmtune.tasks.vqa import VQAOptions
     from mmtune.training.log import COLUMNS
 
@@ -249,12 +251,15 @@ def everything(page):
         "detection.md": [*fields(DetectionOptions), *fields(Augment), *NAMES, *FORMS],
         "lora.md": fields(LoRA),
         "ocr.md": [*fields(OCROptions), *OCR_NAMES, *OCR_FORMATS],
+        "segmentation.md": [*fields(SegmentationOptions), *NAMES, "mIoU", "boxacc50", "boxacc75"],
         "training.md": COLUMNS,
         "vqa.md": [*fields(VQAOptions), *VQA_NAMES, *VQA_FORMATS],
     }[page]
 
 
-@pytest.mark.parametrize("page", ["data.md", "detection.md", "lora.md", "ocr.md", "training.md", "vqa.md"])
+@pytest.mark.parametrize(
+    "page", ["data.md", "detection.md", "lora.md", "ocr.md", "segmentation.md", "training.md", "vqa.md"]
+)
 def test_the_page_leaves_nothing_out(page):
     text = (DOCS / page).read_text()
     assert [name for name in everything(page) if not re.search(rf"\b{name}\b", text)] == []

@@ -2,82 +2,111 @@
 
 import json as json_format
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmtune.errors import UsageError
 
-# The embedded model starts from nothing, so it is taught a handful of scenes by heart: enough to see every part work.
-SCENES = "shapes:train?n=24&seed=7&max_objects=3&size=240"
-SETTINGS: dict[str, Any] = {
-    "steps": 400,
-    "batch_size": 8,
-    "eval_every": 100,
-    "optimizer": {"learning_rate": 1.5e-3, "beta_2": 0.98},
-    "options": {"order": "raster"},
-}
-PICTURES = 4
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mmtune.cli.exercises import Exercise
+    from mmtune.evaluation import Evaluation
+    from mmtune.records import Record
+    from mmtune.task import Task
+
+EXAMPLES = 8
 
 
 def quickstart(
     task: Annotated[str, typer.Option(help="Name of the task.")] = "detection",
     out: Annotated[Path, typer.Option(help="Folder for the run, metrics.json and pictures.")] = Path("runs/quickstart"),
 ) -> None:
-    """Fine-tune the embedded model on generated scenes, in a few minutes and without a network.
+    """Adapt the embedded model to something it never saw, in two minutes and without a network.
 
-    The scenes are scored before and after, and the model's answers are drawn. All weights are trained.
+    It is scored on fresh examples before and after, and its answers are drawn. An adapter (LoRA) is trained on 300.
     """
-    if task != "detection":
+    from mmtune.cli.exercises import EXERCISES, SETTINGS, exercise_data
+
+    if task not in EXERCISES:
         from mmtune.registry import task_class
 
         task_class(task)
-        raise UsageError(f"quickstart has no generated exercise for the task {task} yet; it has one for: detection")
+        raise UsageError(f"quickstart has no exercise for the task {task}; it has: {', '.join(EXERCISES)}")
     if (out / "run").exists():
         raise UsageError(f"{out} already holds a quickstart: remove it, or choose another folder with --out")
 
     from rich.console import Console
 
-    from mmtune.api import evaluate, load, read, train
+    from mmtune.api import load, read, train
+    from mmtune.evaluation import evaluate_records
     from mmtune.files import atomic
+    from mmtune.predicting import task_for
 
     console = Console(stderr=True)
     started = time.perf_counter()
-    console.print("loading the embedded model ...")
+    exercise = EXERCISES[task]
+    settings = SETTINGS | exercise.settings
+    console.print(f"The embedded model learns to {exercise.lesson}. Loading it ...", highlight=False)
     model = load("tiny")
-    data = read(SCENES, task=task)
-    console.print(f"scoring {len(data)} generated scenes before training ...")
-    before = evaluate(model, task=task, data=data).metrics
-    run = train(model, task=task, data=data, val=data, full=True, out=out / "run", **SETTINGS)
-    _draw(run.model, task, [record.picture for record in data[:PICTURES]], out / "predictions.png")
+    train_address, test_address = exercise_data(exercise, out)
+    train_data, test_data = read(train_address, task=task), read(test_address, task=task)
+    console.print(f"Scoring it on {len(test_data)} examples as it is ...", highlight=False)
+    adapter = task_for(model, task, test_data.classes, settings.get("options"))
+    before = evaluate_records(model, adapter, test_data)
+    run = train(model, task=task, data=train_data, out=out / "run", **settings)
+    console.print(f"Scoring it on the same {len(test_data)} examples again ...", highlight=False)
+    after = evaluate_records(run.model, adapter, test_data)
     seconds = round(time.perf_counter() - started, 1)
-    result = {"task": task, "before": before, "after": run.metrics, "seconds": seconds}
+    result = {"task": task, "before": before.metrics, "after": after.metrics, "seconds": seconds}
     with atomic(out / "metrics.json") as temporary:
         temporary.write_text(json_format.dumps(result, indent=2) + "\n")
+    console.print(_table(exercise, before.metrics, after.metrics))
+    if adapter.needs_picture:
+        _draw(adapter, before, after, out / "before_after.png")
+        console.print(f"Look at {out / 'before_after.png'}: eight examples before and after.", highlight=False)
+    else:
+        _print_answers(console, test_data[:EXAMPLES], before, after)
     console.print(
-        f"\nAP50 {before['AP50']:.3f} before, {run.metrics['AP50']:.3f} after, in {seconds:.0f} s. These are the very "
-        f"scenes it was trained on: the embedded model starts from nothing and learns them by heart.\n"
-        f"predictions.png and metrics.json are in {out}.\n"
-        f"Next: mmtune train --task detection --data YOUR_DATA --val 0.1",
+        f"{seconds:.0f} s. The adapter is in {out / 'run'}, the numbers are in {out / 'metrics.json'}.\n"
+        f"Next, with your own data: mmtune train --task {task} --data YOUR_DATA --val 0.1 --out runs/mine",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
 
 
-def _draw(model: Any, task: str, pictures: list[Any], file: Path) -> None:
-    """Writes the answers about some pictures side by side."""
-    from PIL import Image
+def _table(exercise: "Exercise", before: dict[str, Any], after: dict[str, Any]) -> "Table":
+    from rich.table import Table
 
+    table = Table("metric", "before", "after")
+    for name in exercise.metrics:
+        table.add_row(name, f"{before[name]:.3f}", f"{after[name]:.3f}")
+    return table
+
+
+def _draw(task: "Task", before: "Evaluation", after: "Evaluation", file: Path) -> None:
+    """Writes a sheet of answers about the first pictures before and after."""
     from mmtune.files import atomic
-    from mmtune.predicting import predict
+    from mmtune.reports.before_after import before_after
 
-    drawn = [answer.draw() for answer in predict(model, pictures, task=task)]
-    sheet = Image.new("RGB", (sum(image.width for image in drawn), max(image.height for image in drawn)), "white")
-    left = 0
-    for image in drawn:
-        sheet.paste(image, (left, 0))
-        left += image.width
+    pairs = []
+    for record, early, late in zip(before.records, before.predictions, after.predictions, strict=True):
+        if len(pairs) < EXAMPLES and record.picture is not None:
+            image = record.picture.open()
+            pairs.append((task.draw(image, early), task.draw(image, late)))
     with atomic(file) as temporary:
-        sheet.save(temporary, "PNG")
+        before_after(pairs).save(temporary, "PNG")
+
+
+def _print_answers(console: Any, records: "Sequence[Record]", before: "Evaluation", after: "Evaluation") -> None:
+    from rich.table import Table
+
+    table = Table("asked", "before", "after")
+    for record, early, late in zip(records, before.predictions, after.predictions, strict=False):
+        asked = record.prefix or " ".join(turn.text for turn in record.turns if turn.role == "user")
+        table.add_row(asked, early.text, late.text)
+    console.print(table)

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ _MOST_COUNTED = 10
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a scene and its one right answer; `kind` is a key of `QUESTIONS`."""
+    """A question about a scene and its one right answer; `kind` is a key of `QUESTIONS` or `EXTREMES`."""
 
     kind: str
     text: str
@@ -53,19 +53,25 @@ def captions(scene: Scene) -> tuple[str, ...]:
     )
 
 
-def ask(scene: Scene, rng: np.random.Generator, kind: str | None = None) -> Question | None:
+def inventory(scene: Scene) -> str:
+    """Returns a scene as a list of counts, such as "2 x blue star + 1 x red circle", the most frequent first."""
+    counts = Counter(shape.name for shape in scene.shapes)
+    return " + ".join(f"{count} x {name}" for name, count in sorted(counts.items(), key=lambda item: (-item[1], item)))
+
+
+def ask(scene: Scene, rng: np.random.Generator, kinds: Iterable[str] | None = None) -> Question | None:
     """Returns a question, its kind and its answer drawn so that answers come out balanced.
 
     Args:
         scene: What is asked about.
         rng: Source of the choice.
-        kind: A key of `QUESTIONS`; None: any that the scene allows.
+        kinds: Keys of `QUESTIONS` or `EXTREMES` to choose from; None: those of `QUESTIONS`.
 
     Returns:
-        The question; None when the scene allows no question of that kind.
+        The question; None when the scene allows none of these kinds.
     """
-    for name in (kind,) if kind else tuple(rng.permutation(list(QUESTIONS))):
-        candidates = QUESTIONS[name](scene)
+    for name in rng.permutation(list(kinds or QUESTIONS)):
+        candidates = _ALL[name](scene)
         if candidates:
             # First the answer, then the question: else "how many" is mostly one and "is there" mostly no.
             answers = sorted({answer for _, answer in candidates})
@@ -161,6 +167,25 @@ def _relations(scene: Scene, axis: int, choice: str, answers: tuple[str, str]) -
     return found
 
 
+def _extreme(scene: Scene, words: tuple[str, str], measure: Callable[[Shape], float], gap: float) -> Candidates:
+    """Asks for the shape with the least and the greatest measure, where it is clearly ahead of the next."""
+    ranked = sorted(scene.shapes, key=measure)
+    found = []
+    for word, order in zip(words, (ranked, ranked[::-1]), strict=True):
+        if len(order) > 1 and abs(measure(order[1]) - measure(order[0])) > gap:
+            found.append((f"which shape is {word}?", order[0].kind))
+    return found
+
+
+def _across(scene: Scene) -> Candidates:
+    words = ("furthest to the left", "furthest to the right")
+    return _extreme(scene, words, lambda shape: shape.centre[0], _APART * scene.size)
+
+
+def _down(scene: Scene) -> Candidates:
+    return _extreme(scene, ("at the top", "at the bottom"), lambda shape: shape.centre[1], _APART * scene.size)
+
+
 def _sole(shapes: Sequence[Shape], key: Callable[[Shape], str]) -> list[Shape]:
     counts = Counter(key(shape) for shape in shapes)
     return [shape for shape in shapes if counts[key(shape)] == 1]
@@ -174,3 +199,8 @@ QUESTIONS: dict[str, Callable[[Scene], Candidates]] = {
     "side": _side,
     "height": _height,
 }
+
+EXTREMES: dict[str, Callable[[Scene], Candidates]] = {"across": _across, "down": _down}
+"""Questions that the embedded model was not taught, to show what adapting it does."""
+
+_ALL = QUESTIONS | EXTREMES

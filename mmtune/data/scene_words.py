@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Font = Literal["sans", "bold", "typewriter"]
+Writing = Literal["words", "plates"]
 _FONTS: tuple[Font, ...] = ("sans", "bold", "typewriter")
 # Random strings leave out I and O, which look like l, 1 and 0.
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
@@ -44,7 +45,9 @@ class Word:
     turn: float
 
 
-def place_words(rng: np.random.Generator, count: int, size: int, ground: tuple[Colour, Colour]) -> tuple[Word, ...]:
+def place_words(
+    rng: np.random.Generator, count: int, size: int, ground: tuple[Colour, Colour], writing: Writing = "words"
+) -> tuple[Word, ...]:
     """Returns 0, 1 or 2 words, from top to bottom, in separate bands of the picture.
 
     Args:
@@ -52,10 +55,11 @@ def place_words(rng: np.random.Generator, count: int, size: int, ground: tuple[C
         count: How many words.
         size: Side of the picture in pixels.
         ground: The background's two colours, from which the ink must stand out.
+        writing: What is written.
     """
     words = []
     for band in range(count):
-        text = _draw_text(rng)
+        text = _draw_plate(rng) if writing == "plates" else _draw_text(rng)
         font = _FONTS[rng.choice(3, p=(0.5, 0.3, 0.2))]
         height = round(size * rng.uniform(0.15, 0.27))
         slant = float(rng.uniform(-0.1, 0.3)) if rng.random() < 0.25 else 0.0
@@ -104,6 +108,12 @@ def _draw_text(rng: np.random.Generator) -> str:
     if style < 0.82:
         return word.upper()
     return word.title() if style < 0.9 else word
+
+
+def _draw_plate(rng: np.random.Generator) -> str:
+    """Returns a registration such as "KD-407"."""
+    letters = "".join(_LETTERS[i] for i in rng.integers(0, len(_LETTERS), 2))
+    return f"{letters}-{rng.integers(100, 1000)}"
 
 
 def _draw_colours(rng: np.random.Generator, ground: tuple[Colour, Colour]) -> tuple[Colour, Colour | None]:

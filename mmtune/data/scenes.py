@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from mmtune.data.scene_shapes import MAX_OBJECTS, Shape, place_shapes
-from mmtune.data.scene_words import Word, place_words
+from mmtune.data.scene_words import Word, Writing, place_words
 from mmtune.data.shape_kinds import Colour, whole_colour
 
 Texture = Literal["plain", "shaded", "striped", "checked", "cloudy", "spotted"]
@@ -31,7 +31,7 @@ class Background:
 
 @dataclass(frozen=True)
 class Scene:
-    """A whole scene; (seed, index, size, max_objects) determine everything else.
+    """A whole scene; the arguments of `make_scene` determine everything else.
 
     Attributes:
         seed, index: Its name within the endless stream of scenes.
@@ -59,7 +59,9 @@ def word_count(seed: int, index: int) -> int:
     return _draw_word_count(scene_rng(seed, index))
 
 
-def make_scene(seed: int, index: int, size: int = 224, max_objects: int = MAX_OBJECTS) -> Scene:
+def make_scene(
+    seed: int, index: int, size: int = 224, max_objects: int = MAX_OBJECTS, writing: Writing = "words"
+) -> Scene:
     """Returns a scene: the same for the same arguments, in every process.
 
     Args:
@@ -68,12 +70,13 @@ def make_scene(seed: int, index: int, size: int = 224, max_objects: int = MAX_OB
         size: Side of the picture in pixels, at least 64. Layouts are drawn in shares of the side, so that another
             size shows much the same scene.
         max_objects: Most objects, 1..25. More than six are rare and come in smaller sizes and fewer kinds.
+        writing: What its words are: real words and random ones, or car registrations.
     """
     rng = scene_rng(seed, index)
     count = _draw_word_count(rng)
     background = _draw_background(rng)
     ground = (background.first, background.second)
-    words = place_words(rng, count, size, ground)
+    words = place_words(rng, count, size, ground, writing)
     shapes = place_shapes(rng, max_objects, size, ground, [word.box for word in words])
     return Scene(seed, index, size, background, shapes, words)
 

@@ -8,7 +8,8 @@ from mmtune.data.dataset import FaultLog
 from mmtune.data.reader import Content, Reader, Source
 from mmtune.data.scene_drawing import draw_scene
 from mmtune.data.scene_shapes import MAX_OBJECTS, Shape
-from mmtune.data.scene_texts import ask, captions, written
+from mmtune.data.scene_texts import EXTREMES, QUESTIONS, ask, captions, inventory, written
+from mmtune.data.scene_words import Writing
 from mmtune.data.scenes import Scene, make_scene, scene_rng, word_count
 from mmtune.data.shape_kinds import COLOURS, KINDS
 from mmtune.errors import UsageError, unknown_name
@@ -38,6 +39,9 @@ class ShapesOptions:
         size: Side of the square pictures in pixels, 64..2048. 224 is the input of the smallest published PaliGemma.
         max_objects: Most shapes in a picture, 1..25.
         labels: What boxes and masks are called by: shape ("circle"), colour ("red") or both ("red circle").
+        captions: What captions are: "sentences", or an "inventory" such as "2 x blue star + 1 x red circle".
+        questions: What is asked: the "usual", or for "extremes", such as which shape is at the top.
+        writing: What words are: "words", or "plates" such as "KD-407".
     """
 
     n: int = 1000
@@ -45,8 +49,17 @@ class ShapesOptions:
     size: int = 224
     max_objects: int = MAX_OBJECTS
     labels: str = "shape"
+    captions: str = "sentences"
+    questions: str = "usual"
+    writing: Writing = "words"
 
 
+_CHOICES = {
+    "labels": tuple(_CLASSES),
+    "captions": ("sentences", "inventory"),
+    "questions": ("usual", "extremes"),
+    "writing": ("words", "plates"),
+}
 _RANGES = {"n": (1, 10_000_000), "seed": (0, 2**31 - 1), "size": (64, 2048), "max_objects": (1, MAX_OBJECTS)}
 
 
@@ -61,9 +74,9 @@ def parse_options(options: dict[str, str]) -> ShapesOptions:
     for name, text in options.items():
         if name not in known:
             raise UsageError(unknown_name("option of shapes", name, known))
-        if name == "labels":
-            if text not in _CLASSES:
-                raise UsageError(unknown_name("value of labels", text, _CLASSES))
+        if name in _CHOICES:
+            if text not in _CHOICES[name]:
+                raise UsageError(unknown_name(f"value of {name}", text, _CHOICES[name]))
             values[name] = text
             continue
         low, high = _RANGES[name]
@@ -85,6 +98,7 @@ class ScenePicture:
     index: int
     size: int
     max_objects: int
+    writing: Writing = "words"
 
     @property
     def name(self) -> str:
@@ -93,7 +107,7 @@ class ScenePicture:
 
     def open(self) -> "Image.Image":
         """Returns the picture, RGB."""
-        return draw_scene(make_scene(self.seed, self.index, self.size, self.max_objects))
+        return draw_scene(make_scene(self.seed, self.index, self.size, self.max_objects, self.writing))
 
 
 class Shapes(Reader):
@@ -113,7 +127,8 @@ class Shapes(Reader):
         return SPLITS
 
     def read(self, source: Source, log: FaultLog) -> Content:
-        """Lays out the scenes; nothing is drawn yet. For the task ocr, scenes without words are passed over.
+        """Lays out the scenes; nothing is drawn yet. Scenes without words are passed over for the task ocr,
+        scenes that allow no question for vqa.
 
         Raises:
             UsageError: For an unknown split or option.
@@ -128,18 +143,20 @@ class Shapes(Reader):
         index = 0
         while len(records) < options.n:
             if source.task != "ocr" or word_count(stream, index):
-                scene = make_scene(stream, index, options.size, options.max_objects)
-                records.append(_record(scene, split, options, source))
+                scene = make_scene(stream, index, options.size, options.max_objects, options.writing)
+                record = _record(scene, split, options, source)
+                if source.task != "vqa" or record.question is not None:
+                    records.append(record)
             index += 1
         return Content(tuple(records), _CLASSES[options.labels])
 
 
 def _record(scene: Scene, split: str, options: ShapesOptions, source: Source) -> Record:
     name = f"{split}-{options.seed}-{scene.index:06d}"
-    prefix, texts, question = _texts(scene, source.task)
+    prefix, texts, question = _texts(scene, source.task, options)
     return Record(
         id=name,
-        picture=ScenePicture(scene.seed, scene.index, scene.size, options.max_objects),
+        picture=ScenePicture(scene.seed, scene.index, scene.size, options.max_objects, options.writing),
         size=(scene.size, scene.size),
         prefix=prefix,
         texts=texts,
@@ -153,13 +170,16 @@ def _record(scene: Scene, split: str, options: ShapesOptions, source: Source) ->
     )
 
 
-def _texts(scene: Scene, task: str | None) -> tuple[str | None, tuple[str, ...], Question | None]:
+def _texts(
+    scene: Scene, task: str | None, options: ShapesOptions
+) -> tuple[str | None, tuple[str, ...], Question | None]:
     """Returns the prompt, the texts and the kind of question that a task wants, empty where it wants none."""
     if task == "captioning":
-        return None, captions(scene), None
+        return None, (inventory(scene),) if options.captions == "inventory" else captions(scene), None
     if task == "ocr":
         return None, (written(scene),), None
-    if task == "vqa" and (question := ask(scene, scene_rng(scene.seed, scene.index, 2))):
+    kinds = EXTREMES if options.questions == "extremes" else QUESTIONS
+    if task == "vqa" and (question := ask(scene, scene_rng(scene.seed, scene.index, 2), kinds)):
         return question.text, (question.answer,) * ANSWERS, Question(kind=question.kind)
     return None, (), None
 

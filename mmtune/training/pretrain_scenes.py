@@ -101,7 +101,7 @@ class SampleMaker:
     def _question(self, scene: Scene, rng: np.random.Generator) -> Row:
         kinds, shares = tuple(QUESTIONS), np.array([_QUESTION_SHARES[kind] for kind in QUESTIONS])
         for kind in rng.choice(kinds, len(kinds), replace=False, p=shares / shares.sum()):
-            if question := ask(scene, rng, str(kind)):
+            if question := ask(scene, rng, (str(kind),)):
                 return self._row(f"answer en {question.text}", question.answer)
         return self._caption(scene, rng)
 

@@ -300,7 +300,7 @@ def test_every_kind_of_question_is_asked_and_its_answers_are_balanced(scenes):
     answers = defaultdict(Counter)
     for kind in QUESTIONS:
         for scene in scenes:
-            question = ask(scene, scene_rng(scene.seed, scene.index, 2), kind)
+            question = ask(scene, scene_rng(scene.seed, scene.index, 2), (kind,))
             if question:
                 assert question.kind == kind
                 answers[kind][question.answer] += 1

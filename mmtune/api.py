@@ -1,6 +1,6 @@
 """The Python interface: what the command line calls."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,7 @@ def evaluate(
     sampler: Sampler = GREEDY,
     max_tokens: int | None = None,
     batch_size: int = 16,
+    options: Mapping[str, Any] | None = None,
     verbose: bool = True,
 ) -> Evaluation:
     """Predicts and scores a data set.
@@ -151,6 +152,7 @@ def evaluate(
         sampler: How tokens are chosen.
         max_tokens: Most tokens of an answer; None: what the truth needs.
         batch_size: Most prompts decoded at once.
+        options: Options of the task that go before those the model was taught.
         verbose: Show progress on standard error.
     """
     from mmtune.training.display import Display
@@ -160,7 +162,7 @@ def evaluate(
     if not records:
         raise UsageError("there are no records to evaluate on")
     held = load(model) if isinstance(model, str) else model
-    adapter = task_for(held, task, dataset.classes)
+    adapter = task_for(held, task, dataset.classes, options)
     display = Display(quiet=not verbose)
     with display.evaluating(len(records)) as on_done:
         found = evaluate_records(

@@ -71,9 +71,7 @@ class Answer:
         return item
 
 
-def task_for(
-    model: Model, name: str, classes: Sequence[str] = (), options: Mapping[str, Any] | None = None
-) -> Task:
+def task_for(model: Model, name: str, classes: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> Task:
     """Returns a task's adapter for a model and the classes of some data.
 
     A model that was taught this task is asked as it was taught: with its options, and with its own classes in their

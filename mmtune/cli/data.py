@@ -15,6 +15,9 @@ def check(
     out: Annotated[Path | None, typer.Option(help="Draw decoded targets into this folder.")] = None,
     json: Annotated[str | None, typer.Option(help="Write the report to this file ('-': standard output).")] = None,
     format_: Annotated[str | None, typer.Option("--format", help="Format of the data.  [default: detected]")] = None,
+    codec: Annotated[
+        str | None, typer.Option(help="Mask codec of segmentation: small, public, or an .npz file.")
+    ] = None,
 ) -> None:
     """Count what is in a data set, and name every fault with its file and record."""
     from rich.console import Console
@@ -23,13 +26,17 @@ def check(
     from mmtune.cli.output import check_outputs, write_json
     from mmtune.data.check import check as look
     from mmtune.data.read import read
-    from mmtune.errors import DataError
+    from mmtune.errors import DataError, UsageError
     from mmtune.registry import task_class
+    from mmtune.settings import build
 
     check_outputs(json)
+    if codec is not None and task is None:
+        raise UsageError("--codec says what segmentation tokens mean: give --task segmentation as well")
     adapter = task_class(task) if task is not None else None
     dataset = read(data, task=task, format=format_)
-    chosen = adapter(dataset.classes) if adapter is not None else None
+    options = {} if codec is None else {"codec": codec}
+    chosen = adapter(dataset.classes, build(adapter.Options, options, "options.")) if adapter is not None else None
     with Progress(console=Console(stderr=True), transient=True) as bar:
         line = bar.add_task("decoding", total=len(dataset))
         report = look(dataset, chosen, out, lambda done, total: bar.update(line, completed=done, total=total))

@@ -17,6 +17,9 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts decoded at once.")] = 16,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of an answer.")] = None,
     beams: Annotated[int, typer.Option(min=1, help="Width of beam search; 1 is greedy.")] = 1,
+    codec: Annotated[
+        str | None, typer.Option(help="Mask codec of segmentation: small, public, or an .npz file.")
+    ] = None,
 ) -> None:
     """Score a model on a data set, by the metrics of the task's field."""
     from rich.console import Console
@@ -42,6 +45,7 @@ def evaluate(
         sampler=Sampler(beams=beams),
         max_tokens=max_tokens,
         batch_size=batch_size,
+        options=None if codec is None else {"codec": codec},
     )
     console = Console(stderr=True)
     print_faults(console, found.faults)

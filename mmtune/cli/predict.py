@@ -21,6 +21,9 @@ def predict(
     json: Annotated[str | None, typer.Option(help="Write the answers to this file ('-': standard output).")] = None,
     draw: Annotated[Path | None, typer.Option(help="Draw the answers on the pictures, into this folder.")] = None,
     beams: Annotated[int, typer.Option(min=1, help="Width of beam search; 1 is greedy.")] = 1,
+    codec: Annotated[
+        str | None, typer.Option(help="Mask codec of segmentation: small, public, or an .npz file.")
+    ] = None,
 ) -> None:
     """Answer about pictures or prompts."""
     from mmtune.cli.output import check_outputs, printable, write_json
@@ -45,6 +48,7 @@ def predict(
         prompt=prompt,
         max_tokens=max_tokens,
         sampler=Sampler(beams=beams),
+        options=None if codec is None else {"codec": codec},
     )
     if json != "-":
         for answer in answers:

@@ -23,6 +23,9 @@ def train(
     mesh: Annotated[str | None, typer.Option(help="Device mesh, such as data=2,model=4.")] = None,
     format_: Annotated[str | None, typer.Option("--format", help="Format of the data.  [default: detected]")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.  [default: 0]")] = None,
+    codec: Annotated[
+        str | None, typer.Option(help="Mask codec of segmentation: small, public, or an .npz file.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any key of the recipe: optimizer.learning_rate=1e-4 ...")
@@ -55,6 +58,7 @@ def train(
         "seed": seed,
     }
     assignments = [] if lora_rank is None else [f"lora.rank={lora_rank}"]
+    assignments += [] if codec is None else [f"options.codec={codec}"]
     table = read_table(recipe, changes, assignments + (set_ or []))
     if resume:
         run = Path(table.get("out", "")) / "recipe.toml"

@@ -1,5 +1,7 @@
 """Boxes to PaliGemma's location text and back: `<loc0010><loc0020><loc0500><loc0600> cat ; <loc...> dog`.
 
+In segmentation, sixteen tokens `<segNNN>` stand between a box and its label; what they mean is `masks`' business.
+
 Order, rounding and the divisor 1023 follow PaliGemma's training code (big_vision); four location tokens give y first.
 """
 
@@ -18,6 +20,12 @@ SEPARATOR = " ; "
 
 Bins = tuple[int, int, int, int]
 """Edges y0, x0, y1, x1 of a box, each 0..1023, in fractions of the picture's height or width times 1023."""
+
+SEGMENT_CODES = 128
+"""How many different `<segNNN>` tokens there are."""
+
+UNNAMED = "object"
+"""The label of objects that a text does not name: masks of referring expressions."""
 
 _GROUP = re.compile(r"((?:<loc[0-9]{4}>)+)((?:<seg[0-9]{3}>)*)")
 _NUMBER = re.compile(r"[0-9]+")
@@ -50,13 +58,15 @@ class DecodedBox:
 
     Attributes:
         bins: Edges with y0 <= y1 and x0 <= x1.
-        label: The label, `NOISE_LABEL` included.
+        label: The label, `NOISE_LABEL` included; `UNNAMED` where there is none.
         span: Start and end of the label in the text, in characters.
+        segs: The numbers of its segmentation tokens, each 0..127.
     """
 
     bins: Bins
     label: str
     span: tuple[int, int]
+    segs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +129,13 @@ def from_bins(bins: Bins, size: tuple[int, int]) -> tuple[float, float, float, f
     return x0 * width / LAST_BIN, y0 * height / LAST_BIN, x1 * width / LAST_BIN, y1 * height / LAST_BIN
 
 
-def box_spans(boxes: Sequence[Box], size: tuple[int, int]) -> Target:
+def box_spans(boxes: Sequence[Box], size: tuple[int, int], segments: Sequence[Sequence[int]] | None = None) -> Target:
     """Returns the text of the boxes as weighted spans: coordinates of noise boxes weigh 0, everything else 1.
 
     Args:
         boxes: With labels that `label_problem` accepts, or `NOISE_LABEL`.
         size: (width, height) of the picture in pixels.
+        segments: For each box the numbers of the segmentation tokens behind its location tokens; None: none.
 
     Returns:
         As few spans as possible, none for no boxes; every border lies at a location token.
@@ -132,6 +143,7 @@ def box_spans(boxes: Sequence[Box], size: tuple[int, int]) -> Target:
     spans: list[Span] = []
     for index, box in enumerate(boxes):
         locations = "".join(f"<loc{number:04d}>" for number in to_bins(box, size))
+        locations += "" if segments is None else "".join(f"<seg{number:03d}>" for number in segments[index])
         label = f" {box.label}{SEPARATOR if index + 1 < len(boxes) else ''}"
         for span in (Span(locations, 0.0 if box.label == NOISE_LABEL else 1.0), Span(label)):
             if spans and spans[-1].weight == span.weight:
@@ -174,21 +186,28 @@ def split_objects(text: str) -> tuple[list[RawObject], int]:
     return objects, strays
 
 
-def decode_boxes(text: str) -> DecodedBoxes:
+def decode_boxes(text: str, segments: int = 0, named: bool = True) -> DecodedBoxes:
     """Reads the boxes of a text. Never raises.
 
-    Counted as invalid: a group of other than four location tokens, numbers above 1023, segmentation tokens, a label
-    that is empty or that `label_problem` refuses (but for the noise label), text before the first group, a separator
-    after the last label. Corners in the wrong order are put in order.
+    Counted as invalid: a group of other than four location tokens, numbers above 1023, another count of segmentation
+    tokens or numbers above 127, a label that is empty or that `label_problem` refuses (but for the noise label), text
+    before the first group, a separator after the last label. Corners in the wrong order are put in order.
+
+    Args:
+        text: What a model wrote, or a target.
+        segments: How many segmentation tokens each box has.
+        named: Whether every box needs a label; if not, those without one are `UNNAMED`.
     """
     objects, invalid = split_objects(text)
     boxes = []
     for item in objects:
         bins = ordered_bins(item.locs)
-        if bins is None or item.segs or not readable_label(item.label):
+        label = item.label if item.label or named else UNNAMED
+        readable = len(item.segs) == segments and all(number < SEGMENT_CODES for number in item.segs)
+        if bins is None or not readable or not readable_label(label):
             invalid += 1
         else:
-            boxes.append(DecodedBox(bins, item.label, item.span))
+            boxes.append(DecodedBox(bins, label, item.span, item.segs))
     return DecodedBoxes(tuple(boxes), invalid)
 
 

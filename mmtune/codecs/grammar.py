@@ -96,11 +96,7 @@ def object_grammar(
         DataError: A label cannot be written with this vocabulary.
         UsageError: Neither a label nor the empty list is allowed.
     """
-    if tokenizer.loc is None or (segments and tokenizer.seg is None):
-        raise ModelError(
-            "the model's vocabulary has no location or segmentation tokens, so it cannot write boxes or masks: use a "
-            "PaliGemma checkpoint"
-        )
+    _check_tokens(tokenizer, segments)
     if not labels and not allow_empty:
         raise UsageError("a list of objects needs at least one label, or must be allowed to be empty")
     build = _Builder(tokenizer)
@@ -117,6 +113,35 @@ def object_grammar(
         build.states[begun] = {_LOC: state}
         start[_LOC] = begun
     return build.automaton(build.add(start), fill)
+
+
+def unnamed_grammar(tokenizer: "Tokenizer", segments: int) -> Automaton:
+    """Returns the grammar of one object without a label, the answer to a referring expression.
+
+    Args:
+        tokenizer: A vocabulary with location and segmentation tokens.
+        segments: How many segmentation tokens follow the four of the box.
+
+    Raises:
+        ModelError: The vocabulary lacks location or segmentation tokens.
+    """
+    _check_tokens(tokenizer, segments)
+    build = _Builder(tokenizer)
+    final = build.reserve()
+    build.states[final] = {_PAD: final}
+    state = build.add({_EOS: final})
+    for cls, count in ((_SEG, segments), (_LOC, 4)):
+        for _ in range(count):
+            state = build.add({cls: state})
+    return build.automaton(state, fill=False)
+
+
+def _check_tokens(tokenizer: "Tokenizer", segments: int) -> None:
+    if tokenizer.loc is None or (segments and tokenizer.seg is None):
+        raise ModelError(
+            "the model's vocabulary has no location or segmentation tokens, so it cannot write boxes or masks: use a "
+            "PaliGemma checkpoint"
+        )
 
 
 def _add_labels(build: "_Builder", tokenizer: "Tokenizer", labels: Sequence[str], after: dict[int, int]) -> int:

@@ -4,12 +4,12 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mmtune.data.dataset import Dataset, FaultLog
-from mmtune.data.target_overlays import write_overlays
+from mmtune.data.target_overlays import reread, write_overlays
 from mmtune.errors import DataError
 from mmtune.records import Fault, Record
 from mmtune.task import Task
@@ -37,13 +37,16 @@ class CheckReport:
         crowd: How many of them are crowd.
         difficult: How many of them are difficult.
         masks: How many masks there are.
-        texts: How many texts (captions, answers, words) there are.
+        texts: How many texts (captions, answers, words, turns of conversations) there are.
         boxes_per_picture: (boxes, pictures) for each number of boxes that occurs, ascending.
         sizes: (width, height, pictures) for each size in pixels that occurs, most frequent first.
         modes: Pictures by the colour mode of their file as Pillow names it, most frequent first; pictures without a
             file stand as "generated".
         faults: Everything that was set aside or is wrong, the reader's first.
         overlays: Files of pictures with the decoded targets, the contact sheet last.
+        ceiling: What the targets themselves score, written as text and read back, in the metrics that this limits: no
+            model scores more on this data. Empty where nothing is lost.
+        ceiling_of: The options that it depends on, such as the mask codec.
     """
 
     name: str
@@ -62,6 +65,8 @@ class CheckReport:
     modes: dict[str, int]
     faults: tuple[Fault, ...]
     overlays: tuple[Path, ...] = ()
+    ceiling: dict[str, float] = field(default_factory=dict)
+    ceiling_of: dict[str, Any] = field(default_factory=dict)
 
     @property
     def fault_counts(self) -> dict[str, int]:
@@ -90,6 +95,7 @@ class CheckReport:
                 for fault in self.faults
             ],
             "overlays": [str(file) for file in self.overlays],
+            "ceiling": {**self.ceiling, **self.ceiling_of} if self.ceiling else None,
         }
 
     def lines(self) -> list[str]:
@@ -106,6 +112,10 @@ class CheckReport:
             more = f", and {len(self.sizes) - 5} more" if len(self.sizes) > 5 else ""
             lines.append(f"sizes: {shown}{more}")
             lines.append("modes: " + ", ".join(f"{mode}: {count}" for mode, count in self.modes.items()))
+        if self.ceiling:
+            scores = ", ".join(f"{name} {value:.4f}" for name, value in self.ceiling.items())
+            options = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in self.ceiling_of.items())
+            lines.append(f"ceiling: the targets themselves, written as text and read back, score {scores} ({options})")
         if self.overlays:
             lines.append(f"{len(self.overlays) - 1} overlays of the decoded targets, together in {self.overlays[-1]}")
         if not self.faults:
@@ -146,6 +156,7 @@ def check(
     boxes, per_picture, sizes, modes = Counter(labels), Counter(), Counter(), Counter()
     crowd = difficult = 0
     usable: list[Record] = []
+    metric = task.metric() if task is not None and task.lossy else None
     for done, (record, found) in enumerate(_decoded(dataset), start=1):
         boxes.update(box.label for box in record.boxes)
         crowd += sum(box.crowd for box in record.boxes)
@@ -156,9 +167,12 @@ def check(
             modes[found.mode] += 1
         if (sound := _sound(record, found, task, log)) is not None:
             usable.append(sound)
+            if task is not None and metric is not None:
+                metric.update(task.prepared(sound), reread(sound, task))
         if progress is not None:
             progress(done, len(dataset))
     overlays = () if task is None or out is None else write_overlays(usable, task, Path(out), log)
+    scores = metric.compute() if metric is not None else {}
     return CheckReport(
         name=dataset.name,
         format=dataset.format,
@@ -170,12 +184,14 @@ def check(
         crowd=crowd,
         difficult=difficult,
         masks=sum(len(record.masks) for record in dataset),
-        texts=sum(len(record.texts) for record in dataset),
+        texts=sum(len(record.texts) + len(record.turns) for record in dataset),
         boxes_per_picture=tuple(sorted(per_picture.items())),
         sizes=tuple((*size, count) for size, count in sizes.most_common()),
         modes=dict(modes.most_common()),
         faults=tuple(log.faults),
         overlays=overlays,
+        ceiling={name: scores[name] for name in task.lossy} if task is not None and usable else {},
+        ceiling_of=dict(task.settled()) if task is not None and task.lossy else {},
     )
 
 

@@ -29,6 +29,13 @@ def segmentation_counts(segmentation: Any, size: tuple[int, int]) -> tuple[bytes
     return None, f"a segmentation of type {type(segmentation).__name__}"
 
 
+def mask_size(segmentation: Any) -> tuple[int, int] | None:
+    """Returns the (width, height) that run lengths state; None for what states none."""
+    size = segmentation.get("size") if isinstance(segmentation, dict) else None
+    stated = [whole(value) for value in size] if isinstance(size, list) and len(size) == 2 else []
+    return (stated[1], stated[0]) if stated and stated[0] and stated[1] else None
+
+
 def mask_area(size: tuple[int, int], counts: bytes) -> int:
     """Returns how many pixels are set in a mask of size (height, width)."""
     from pycocotools import mask as coco_mask

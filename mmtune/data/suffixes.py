@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mmtune.codecs.boxes import SEPARATOR, decode_boxes, from_bins
+from mmtune.codecs.boxes import SEPARATOR, DecodedBoxes, decode_boxes, from_bins
+from mmtune.codecs.mask_network import SEGMENTS
 from mmtune.data.dataset import FaultLog
 from mmtune.data.images import size_of
 from mmtune.data.json_lines import short
@@ -13,6 +14,7 @@ from mmtune.errors import DataError
 from mmtune.records import Box, Record
 
 _ASKED = re.compile(r"(?:detect|segment)\s+(\S.*)", re.DOTALL)
+_SEGMENT = "<seg"
 _ALL = "all classes"  # the prefix of the published recipe names no class
 
 
@@ -27,9 +29,15 @@ def asked_classes(prefix: str | None) -> tuple[str, ...]:
     return tuple(name for name in names if name and name != _ALL)
 
 
+def names_all_classes(prefix: str) -> bool:
+    """Whether a prefix is that of the published recipes, which stands for all classes of the data."""
+    asked = _ASKED.fullmatch(prefix.strip())
+    return asked is not None and asked[1] == _ALL
+
+
 def holds_boxes(task: str | None, texts: Sequence[str]) -> bool:
-    """Whether the texts of a record are to be parsed into boxes: in detection, and where no task says otherwise."""
-    return task == "detection" or (task is None and bool(texts) and texts[0].startswith("<loc"))
+    """Whether the texts of a record are to be parsed into boxes: where the task has some, or none says otherwise."""
+    return task in ("detection", "segmentation") or (task is None and bool(texts) and texts[0].startswith("<loc"))
 
 
 def known_size(record: Record, stated: tuple[int, int] | None, log: FaultLog) -> tuple[int, int] | None:
@@ -52,11 +60,24 @@ def known_size(record: Record, stated: tuple[int, int] | None, log: FaultLog) ->
         return None
 
 
+def decoded_texts(record: Record) -> DecodedBoxes:
+    """Returns the objects that a record's texts hold.
+
+    Where there are segmentation tokens, every object must have its sixteen; and where then the prefix names no class,
+    it is a referring expression, whose object is not named in the text.
+    """
+    text = SEPARATOR.join(text for text in record.texts if text)
+    if _SEGMENT not in text:
+        return decode_boxes(text)
+    return decode_boxes(text, SEGMENTS, named=bool(asked_classes(record.prefix)))
+
+
 def with_suffix_boxes(record: Record, size: tuple[int, int] | None, log: FaultLog) -> Record | None:
     """Returns the record with the boxes that its texts hold, and with the size of its picture.
 
     Args:
-        record: Whose texts are such as "<loc0100><loc0200><loc0300><loc0400> cat ; ...".
+        record: Whose texts are such as "<loc0100><loc0200><loc0300><loc0400> cat ; ...", with segmentation tokens
+            before the labels or without.
         size: (width, height) in pixels, as `known_size` gives it.
         log: Takes the fault "unparsable suffix" and those of boxes.
 
@@ -65,13 +86,12 @@ def with_suffix_boxes(record: Record, size: tuple[int, int] | None, log: FaultLo
     """
     if size is None:
         return None
-    text = SEPARATOR.join(text for text in record.texts if text)
-    decoded = decode_boxes(text)
+    decoded = decoded_texts(record)
     if decoded.invalid:
         left = "these are" if decoded.boxes else "the record is"
         problem = (
-            f"expected '<locNNNN><locNNNN><locNNNN><locNNNN> label ; ...' as suffix, received {short(text)}, of which "
-            f"{decoded.invalid} parts cannot be read; {left} left out"
+            f"expected '<locNNNN><locNNNN><locNNNN><locNNNN> label ; ...' as suffix, received "
+            f"{short(SEPARATOR.join(record.texts))}, of which {decoded.invalid} parts cannot be read; {left} left out"
         )
         log.add(record.source, record.id, "unparsable suffix", problem)
         if not decoded.boxes:

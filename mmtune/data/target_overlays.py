@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmtune.data.dataset import FaultLog
 from mmtune.files import atomic
-from mmtune.records import Output, Record
+from mmtune.records import Output, Prediction, Record
 from mmtune.task import Task
 
 if TYPE_CHECKING:
@@ -49,14 +49,19 @@ def write_overlays(records: Sequence[Record], task: Task, out: Path, log: FaultL
     return tuple(files)
 
 
-def _overlay(record: Record, task: Task, log: FaultLog) -> tuple["Image.Image", str]:
-    """Returns the picture with the target that was encoded and decoded again, and the target's text."""
+def reread(record: Record, task: Task) -> Prediction:
+    """Returns what a perfect answer is read as: the record's targets, written as text and read back."""
     answers = [
         (query, Output("".join(span.text for span in target)))
         for query in task.queries(record)
         for target in task.targets(record, query)[:1]
     ]
-    prediction = task.parse(record, answers)
+    return task.parse(record, answers)
+
+
+def _overlay(record: Record, task: Task, log: FaultLog) -> tuple["Image.Image", str]:
+    """Returns the picture with the target that was encoded and decoded again, and the target's text."""
+    prediction = reread(record, task)
     if prediction.invalid:
         problem = f"{prediction.invalid} parts of the target could not be read back: {prediction.text[:200]}"
         log.add(record.source, record.id, "target not readable", problem)

@@ -8,10 +8,11 @@ from typing import Any
 from mmtune.data.dataset import FaultLog
 from mmtune.data.placing import Item
 from mmtune.errors import DataError
+from mmtune.records import Turn
 
 
 def write_jsonl(items: Sequence[Item], classes: Sequence[str], file: Path, log: FaultLog) -> int:
-    """Writes a line a record: its boxes as a detection target, else its texts.
+    """Writes a line a record: its conversation, or its boxes as a detection target, else its texts.
 
     The prefix is the record's own, else "detect" and all classes. Crowd regions are no objects to name and are left
     out. Several texts that belong to one prefix become a list.
@@ -46,6 +47,9 @@ def write_jsonl(items: Sequence[Item], classes: Sequence[str], file: Path, log: 
 
 def _line(item: Item, classes: Sequence[str], log: FaultLog) -> dict[str, Any] | None:
     record = item.record
+    if record.turns:
+        said = {"messages": [_message(turn) for turn in record.turns]}
+        return said | ({"suffix": list(record.texts)} if record.texts else {})
     image = {} if item.picture is None else {"image": item.picture}
     if not record.boxes and (record.texts or not classes):
         suffix = record.texts[0] if len(record.texts) == 1 else list(record.texts)
@@ -59,3 +63,8 @@ def _line(item: Item, classes: Sequence[str], log: FaultLog) -> dict[str, Any] |
     boxes = [box for box in record.boxes if not box.crowd]
     prefix = record.prefix or f"detect {' ; '.join(classes)}"
     return image | {"prefix": prefix, "suffix": encode_boxes(boxes, record.size)}
+
+
+def _message(turn: Turn) -> dict[str, Any]:
+    weight = {} if turn.weight == 1 else {"weight": turn.weight}
+    return {"role": turn.role, "content": turn.text} | weight

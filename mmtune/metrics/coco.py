@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from mmtune.data.dataset import FaultLog
-from mmtune.data.masks import mask_area, mask_edges, segmentation_counts
+from mmtune.data.masks import mask_area, mask_edges, mask_size, segmentation_counts
 from mmtune.data.objects import number, numbers, whole
 from mmtune.errors import DataError
 
@@ -35,7 +35,7 @@ def coco_scores(
     """Returns AP and AR as pycocotools computes them.
 
     Args:
-        images: With `id`; ties between scores are broken by the order of the ids.
+        images: With `id`, for masks `height` and `width`; ties between scores are broken by the order of the ids.
         categories: (id, name).
         truths: With `image_id`, `category_id`, `bbox` (x, y, width, height) or `segmentation` (COCO's run lengths),
             `area` and `iscrowd`. Their own `id` is not looked at: COCOeval takes a match with the id 0 for none.
@@ -216,9 +216,7 @@ def _size(image: Mapping[str, Any], segmentation: Any) -> tuple[int, int]:
     width, height = whole(image.get("width")), whole(image.get("height"))
     if width and height:
         return width, height
-    size = segmentation.get("size") if isinstance(segmentation, Mapping) else None
-    stated = [whole(value) for value in size] if isinstance(size, list) and len(size) == 2 else []
-    return (stated[1] or 0, stated[0] or 0) if stated else (0, 0)
+    return mask_size(segmentation) or (0, 0)
 
 
 def id_key(value: Any) -> str:

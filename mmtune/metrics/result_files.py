@@ -36,6 +36,7 @@ class Row:
         label: The class by name or number.
         score: Finite.
         values: Four finite numbers, whose meaning the form tells.
+        mask: What stands for its mask in the file, not yet judged; None where there is none.
     """
 
     where: str
@@ -43,6 +44,7 @@ class Row:
     label: Any
     score: float
     values: tuple[float, ...]
+    mask: Any = None
 
 
 @dataclass
@@ -137,7 +139,7 @@ def _coco(path: Path, items: Sequence[Any], content: Mapping[str, Any], log: Fau
             problem = f"expected four numbers as bbox, or run lengths as segmentation, found {found}; it was left out"
             log.add(where, image, "no geometry", problem)
         else:
-            result.rows.append(Row(where, image, item["category_id"], score, values))
+            result.rows.append(Row(where, image, item["category_id"], score, values, item.get("segmentation")))
     return result
 
 
@@ -151,8 +153,12 @@ def _objects(content: Mapping[str, Any], key: str, needed: str) -> Iterator[Mapp
 def _coco_box(item: Mapping[str, Any]) -> tuple[float, ...] | None:
     """Returns x, y, width, height of a result, from its mask where it brings no box."""
     mask = item.get("segmentation")
-    if item.get("bbox") or not isinstance(mask, Mapping):
+    if item.get("bbox"):
         return numbers(item.get("bbox"), 4)
+    if isinstance(mask, list):
+        return _around(mask)
+    if not isinstance(mask, Mapping):
+        return None
     size = [whole(value) for value in mask.get("size") or ()]
     if len(size) != 2 or size[0] is None or size[1] is None:
         return None
@@ -161,6 +167,14 @@ def _coco_box(item: Mapping[str, Any]) -> tuple[float, ...] | None:
         return None
     x0, y0, x1, y1 = mask_edges((size[0], size[1]), counts)
     return x0, y0, x1 - x0, y1 - y0
+
+
+def _around(polygons: list[Any]) -> tuple[float, ...] | None:
+    """Returns x, y, width, height around polygons [x0, y0, x1, y1, ...]."""
+    found = [numbers(polygon, len(polygon)) if isinstance(polygon, list) else None for polygon in polygons]
+    x = [value for points in found for value in (points or ())[::2]]
+    y = [value for points in found for value in (points or ())[1::2]]
+    return (min(x), min(y), max(x) - min(x), max(y) - min(y)) if x and y else None
 
 
 def _json_lines(path: Path, log: FaultLog) -> Iterator[tuple[str, Any]]:
@@ -190,7 +204,9 @@ def _own(path: Path, items: Any, log: FaultLog) -> Rows:
             continue
         result.images.append(image)
         result.invalid[image] = result.invalid.get(image, 0) + (whole(item.get("invalid")) or 0)
-        for index, box in enumerate(item["boxes"]):
+        masks = item.get("masks")
+        masks = masks if isinstance(masks, list) and len(masks) == len(item["boxes"]) else [None] * len(item["boxes"])
+        for index, (box, mask) in enumerate(zip(item["boxes"], masks, strict=True)):
             spot = f"{where}, box {index}"
             values = numbers(box.get("box"), 4) if isinstance(box, Mapping) else None
             if values is None or not isinstance(box.get("label"), str):
@@ -199,7 +215,8 @@ def _own(path: Path, items: Any, log: FaultLog) -> Rows:
             elif (score := number(box.get("score"))) is None:
                 _no_score(spot, image, box.get("score"), log)
             else:
-                result.rows.append(Row(spot, image, box["label"], score, values))
+                runs = mask.get("rle") if isinstance(mask, Mapping) else None
+                result.rows.append(Row(spot, image, box["label"], score, values, runs))
     if not result.images:
         raise DataError(f"{path}: expected {EXPECTED}; found no usable line")
     return result

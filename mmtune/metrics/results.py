@@ -1,18 +1,19 @@
 """Official prediction files of detection: read against a truth of any format, and scored without a model."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 from mmtune.data.coco_files import coco_files
 from mmtune.data.dataset import Dataset, FaultLog
 from mmtune.data.json_files import load_json
+from mmtune.data.masks import mask_size, segmentation_counts
 from mmtune.errors import DataError
 from mmtune.metrics.coco import evaluate_coco
 from mmtune.metrics.detection import DetectionMetric
 from mmtune.metrics.result_files import Row, Rows, is_own, only_file, read_rows
-from mmtune.metrics.result_matching import REMARKS, RecordIndex, labelled, placed, told_form
-from mmtune.records import Box, Prediction, Record
+from mmtune.metrics.result_matching import REMARKS, Placed, RecordIndex, labelled, placed, told_form
+from mmtune.records import Box, Mask, Prediction, Record
 
 
 def score_detection(
@@ -42,7 +43,7 @@ def score_detection(
     """
     log = FaultLog() if log is None else log
     file, before = only_file(Path(predictions)), len(log.faults)
-    official = _official(Path(truth), file, format)
+    official = official_files(Path(truth), file, format)
     if official is not None:
         content, results = official
         metrics = evaluate_coco(content, results, "bbox", log, names=(str(truth), str(file)))
@@ -63,7 +64,7 @@ def score_detection(
     return {"task": "detection", "n": len(data), "metrics": metric.compute(), "invalid": invalid}
 
 
-def _official(truth: Path, predictions: Path, form: str | None) -> tuple[Any, list[Any]] | None:
+def official_files(truth: Path, predictions: Path, form: str | None) -> tuple[Any, list[Any]] | None:
     """Returns the content of both files where truth is a COCO file and the predictions a COCO results list."""
     files = (truth, predictions)
     if form not in (None, "coco") or any(not file.is_file() or file.suffix.lower() != ".json" for file in files):
@@ -79,6 +80,7 @@ def read_detections(
     truth: Dataset,
     format: str | None = None,  # noqa: A002 - the command line's word
     log: FaultLog | None = None,
+    need_masks: bool = False,
 ) -> list[Prediction]:
     """Reads detections that belong to the records of a data set.
 
@@ -92,6 +94,7 @@ def read_detections(
         truth: The data set.
         format: One of `mmtune.metrics.result_files.FORMATS`, or None: told from the content.
         log: Takes one fault, with file and line, for each detection that could not be used.
+        need_masks: Whether every detection needs a mask, which then stands with its box.
 
     Returns:
         One prediction for each record that the files name, in the data set's order; boxes are not clipped.
@@ -108,23 +111,37 @@ def read_detections(
     form = rows.form or told_form(found, path, log)
     items = [item for row, record in found if (item := placed(row, record, form, log)) is not None]
     boxes: dict[str, list[Box]] = {}
+    masks: dict[str, list[Mask]] = defaultdict(list)
     invalid: Counter[str] = Counter()
-    for image in rows.images:
+    for image in dict.fromkeys(rows.images):
         record = index.find(image, rows.numbered)
         if record is not None:
             boxes[record.id] = []
             invalid[record.id] += rows.invalid.get(image, 0)
     for item, box in zip(items, labelled(items, rows, truth, path, log), strict=True):
-        if box is not None:
+        mask = _mask(item, box, log) if need_masks and box is not None else None
+        if box is not None and (mask is not None or not need_masks):
             boxes.setdefault(item.record.id, []).append(box)
+            masks[item.record.id] += [] if mask is None else [mask]
     refused = [fault for fault in log.faults[before:] if fault.kind not in REMARKS]
     if refused and not any(boxes.values()):
         raise DataError(f"{path}: no detection could be used; the first: {refused[0].file}: {refused[0].problem}")
     return [
-        Prediction(record.id, "", "", tuple(boxes[record.id]), invalid=invalid[record.id])
+        Prediction(record.id, "", "", tuple(boxes[record.id]), tuple(masks[record.id]), invalid=invalid[record.id])
         for record in truth
         if record.id in boxes
     ]
+
+
+def _mask(item: Placed, box: Box, log: FaultLog) -> Mask | None:
+    record, row = item.record, item.row
+    size = record.size or mask_size(row.mask)
+    counts, wrong = (None, "a picture of unknown size") if size is None else segmentation_counts(row.mask, size)
+    if counts is None or size is None:
+        problem = f"expected polygons or run lengths of a mask, found {wrong}; the detection was left out"
+        log.add(row.where, record.id, "no mask", problem)
+        return None
+    return Mask(box.label, (size[1], size[0]), counts, box.score)
 
 
 def _record(row: Row, rows: Rows, index: RecordIndex, log: FaultLog) -> Record | None:

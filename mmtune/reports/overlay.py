@@ -38,7 +38,9 @@ def colour_of(label: str, classes: Sequence[str] = ()) -> tuple[int, int, int]:
     return PALETTE[number % len(PALETTE)]
 
 
-def draw_boxes(image: "Image.Image", boxes: Sequence[Box], classes: Sequence[str] = ()) -> "Image.Image":
+def draw_boxes(
+    image: "Image.Image", boxes: Sequence[Box], classes: Sequence[str] = (), frames: bool = True
+) -> "Image.Image":
     """Returns a copy of the picture in mode RGB with the boxes drawn on it.
 
     A label goes on a plate inside the picture. Where it would cover the plate of a better box it is left out, and its
@@ -48,6 +50,7 @@ def draw_boxes(image: "Image.Image", boxes: Sequence[Box], classes: Sequence[str
         image: A picture of any size; it is not changed.
         boxes: Boxes in its pixels, with or without scores. Those of high score lie on top.
         classes: The data set's classes, by which colours are chosen; see `colour_of`.
+        frames: Whether to draw the edges; if not, the plates alone say what stands where.
     """
     from PIL import ImageDraw
 
@@ -57,7 +60,7 @@ def draw_boxes(image: "Image.Image", boxes: Sequence[Box], classes: Sequence[str
     side = (drawn.width * drawn.height) ** 0.5
     line = max(1, round(side / 250))
     ordered = sorted(boxes, key=lambda box: 1.0 if box.score is None else box.score)
-    for box in ordered:
+    for box in ordered if frames else ():
         _frame(draw, _within(box, drawn.size), colour_of(box.label, classes), line)
     taken: list[Rectangle] = []
     # The plate of the highest score chooses its place first.

@@ -9,9 +9,10 @@ from PIL import Image
 from mmtune.codecs.boxes import NOISE_LABEL, decode_boxes
 from mmtune.errors import RecipeError
 from mmtune.models.tiny import tiny_tokenizer
+from mmtune.object_task import noise_boxes
 from mmtune.records import Box, Output, Prediction, Query, Record
 from mmtune.registry import task_class
-from mmtune.tasks.detection import Detection, DetectionOptions, noise_boxes
+from mmtune.tasks.detection import Detection, DetectionOptions
 
 CLASSES = ("cat", "dog", "dog house")
 SIZE = (1023, 1023)  # one bin a pixel

@@ -1,0 +1,318 @@
+"""What tasks that list objects have in common: options, prompts, the choice and order of objects, scores, lengths."""
+
+import abc
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from mmtune.codecs.boxes import NOISE_LABEL, SEPARATOR, DecodedBox, DecodedBoxes, label_problem
+from mmtune.data.dense import Objects, objects_of
+from mmtune.data.suffixes import asked_classes
+from mmtune.errors import RecipeError
+from mmtune.records import Box, Mask, Output, Prediction, Query, Record
+from mmtune.task import Task
+
+if TYPE_CHECKING:
+    from mmtune.codecs.grammar import Automaton
+    from mmtune.models.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+_UNKNOWN = 25  # objects that an answer has room for where nobody knows how many there are
+_LONG_LABEL = 10  # tokens of an object where nobody knows its label
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectOptions:
+    """Options that all of these tasks have.
+
+    Attributes:
+        prompt: "all": one prompt names all classes; "per_class": one prompt a class.
+        noise_boxes: 0: targets hold the real objects and end. N: targets are filled up to N objects with made-up ones
+            under a noise label, and decoding goes on to the end of the budget (Pix2Seq's recipe: more recall, ranked
+            objects).
+        max_boxes: Most real objects in a target (with noise boxes their number, if it is smaller). Of more, training
+            makes a random choice anew each time, otherwise the largest are taken; the metric counts them all.
+        order: Order of the objects in training targets: "random", "raster" (by top, then left edge) or "file". Where
+            nothing is random, "random" is the order of the file.
+        score: "probability": an object's score is the probability of its label's tokens; "one": all scores are 1.
+    """
+
+    prompts: ClassVar[tuple[str, ...]] = ("all", "per_class")
+
+    prompt: str = "all"
+    noise_boxes: int = 0
+    max_boxes: int = 100
+    order: str = "random"
+    score: str = "probability"
+
+    def __post_init__(self) -> None:
+        choices = {
+            "prompt": self.prompts,
+            "order": ("random", "raster", "file"),
+            "score": ("probability", "one"),
+        }
+        problems = [
+            f"options.{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+            for name, allowed in choices.items()
+            if getattr(self, name) not in allowed
+        ]
+        if self.noise_boxes < 0:
+            problems.append(f"options.noise_boxes: expected 0 or more, got {self.noise_boxes}")
+        if self.max_boxes < 1:
+            problems.append(f"options.max_boxes: expected 1 or more, got {self.max_boxes}")
+        if problems:
+            raise RecipeError(problems)
+
+    @property
+    def limit(self) -> int:
+        """Most real objects in a target."""
+        return min(self.max_boxes, self.noise_boxes or self.max_boxes)
+
+
+class ObjectTask(Task):
+    """A task whose answers are lists of objects with a box each, such as `<loc...>x4 cat ; <loc...>x4 dog`.
+
+    Class attributes:
+        verb: The word that begins its prompts.
+        segments: How many segmentation tokens stand between the box and the label of each object.
+    """
+
+    verb: ClassVar[str]
+    segments: ClassVar[int] = 0
+    needs_classes: ClassVar[bool] = True
+    headline: ClassVar[str] = "AP"
+    options: ObjectOptions
+
+    def __init__(self, classes: Sequence[str] = (), options: ObjectOptions | None = None):
+        super().__init__(classes, options)
+        self._usable = tuple(label for label in self.classes if label_problem(label) is None)
+        self._warned = False
+
+    @abc.abstractmethod
+    def found(self, record: Record) -> Sequence[Box]:
+        """Returns the boxes of the objects that a model should find."""
+
+    def wanted(self, record: Record, query: Query) -> list[int]:
+        """Returns which of `found` a query asks for."""
+        boxes = self.found(record)
+        return [place for place, box in enumerate(boxes) if not query.labels or box.label in query.labels]
+
+    def check(self, record: Record) -> Sequence[str]:
+        """Returns why the record's boxes cannot become a target; those that never do may be odd."""
+        if record.size is None:
+            return ("the size of the picture is not known: give its width and height, or the picture itself",)
+        problems: dict[str, None] = {}
+        for box in self.found(record):
+            if problem := label_problem(box.label):
+                problems[problem] = None
+            elif self.classes and box.label not in self.classes:
+                problems[f"label {box.label!r} is not among the classes ({', '.join(self.classes)})"] = None
+            if problem := _edge_problem(box, record.size):
+                problems[problem] = None
+        return tuple(problems)
+
+    def queries(self, record: Record) -> Sequence[Query]:
+        """Returns one query for all classes, or one a class; or that of the record's own prefix.
+
+        Classes whose names `label_problem` refuses are never asked for: `check` names them where they occur.
+        """
+        if record.prefix is not None:
+            asked = tuple(label for label in asked_classes(record.prefix) if label_problem(label) is None)
+            return (Query(record.prefix, asked or self._usable),)
+        if self.options.prompt == "per_class":
+            return tuple(Query(f"{self.verb} {label}", (label,)) for label in self._usable)
+        return (Query(f"{self.verb} {SEPARATOR.join(self._usable)}", self._usable),)
+
+    def accepted(self, query: Query, decoded: DecodedBoxes) -> tuple[list[DecodedBox], int]:
+        """Returns the objects that answer a query, and how many parts of the text do not.
+
+        A label that was not asked for is invalid; the noise label is passed over where it was taught.
+        """
+        accepted, invalid = [], decoded.invalid
+        for box in decoded.boxes:
+            if box.label == NOISE_LABEL and self.options.noise_boxes:
+                continue
+            if box.label == NOISE_LABEL or (query.labels and box.label not in query.labels):
+                invalid += 1
+            else:
+                accepted.append(box)
+        return accepted, invalid
+
+    def score(self, output: Output, box: DecodedBox) -> float:
+        """Returns the score of an object of the output, as the options say."""
+        return 1.0 if self.options.score == "one" else label_probability(output, box)
+
+    def grammar(self, query: Query, tokenizer: "Tokenizer") -> "Automaton | None":
+        """Returns the grammar of objects with the query's labels, None where it names none.
+
+        With noise boxes, lists go on to the end of the budget.
+        """
+        from mmtune.codecs.grammar import object_grammar
+
+        if not query.labels:
+            return None
+        return object_grammar(tokenizer, query.labels, self.segments, fill=self.options.noise_boxes > 0)
+
+    def max_tokens(self, records: Sequence[Record], tokenizer: "Tokenizer") -> int:
+        """Returns the length of the longest target, end included, rounded up to 16 so that few shapes are compiled.
+
+        With noise boxes that is their number of objects under the longest label. For records whose truth is not known
+        (no boxes, and read from no file) there is room for 25 objects.
+        """
+        limit = self.options.limit
+        labels = {NOISE_LABEL} if self.options.noise_boxes else set()
+        count, longest = self.options.noise_boxes, 0
+        for record in records:
+            if not record.boxes and not record.source:
+                count = max(count, min(limit, _UNKNOWN))
+            for query in self.queries(record):
+                labels.update(query.labels)
+                lengths = sorted(self._lengths(record, query, tokenizer), reverse=True)
+                longest = max(longest, sum(lengths[:limit]))
+        each = [_length(tokenizer, label, self.segments) for label in labels]
+        longest = max(longest, count * max(each, default=_LONG_LABEL + self.segments))
+        return 16 * math.ceil((longest + 1) / 16)
+
+    def target_bound(self, record: Record, query: Query, tokenizer: "Tokenizer") -> int:
+        """Returns the most tokens of the query's targets, wherever noise boxes stand for real ones."""
+        noise = _length(tokenizer, NOISE_LABEL, self.segments) if self.options.noise_boxes else 0
+        lengths = [max(noise, length) for length in self._lengths(record, query, tokenizer)]
+        real = sorted(lengths, reverse=True)[: self.options.limit]
+        return sum(real) + noise * max(0, self.options.noise_boxes - len(real)) + 1
+
+    def seen_objects(self, record: Record) -> Objects | None:
+        """Returns the boxes that a model should find."""
+        assert record.size is not None
+        return objects_of(self.found(record), record.size, self.classes)
+
+    def _lengths(self, record: Record, query: Query, tokenizer: "Tokenizer") -> list[int]:
+        boxes = self.found(record)
+        wanted = self.wanted(record, query)
+        self._warn(record, len(wanted))
+        return [_length(tokenizer, boxes[place].label, self.segments) for place in wanted]
+
+    def _warn(self, record: Record, count: int) -> None:
+        """Says once that a record has more objects than a target holds."""
+        if count > self.options.limit and not self._warned:
+            self._warned = True
+            _log.warning(
+                "record %s has %d boxes, more than the %d of a target: training sees a random choice each time, and an "
+                "answer lists no more; raise options.max_boxes or options.noise_boxes if that matters (further such "
+                "records are not named)",
+                record.id,
+                count,
+                self.options.limit,
+            )
+
+
+def noise_boxes(boxes: Sequence[Box], size: tuple[int, int], count: int, rng: np.random.Generator) -> list[Box]:
+    """Returns made-up boxes under the noise label, mixed in the manner of Pix2Seq (arXiv 2109.10852).
+
+    A random number of them are near copies of real boxes (each edge moved by up to a tenth of the side), which teaches
+    not to list an object twice; of the rest, half are real boxes moved elsewhere, half are random.
+
+    Args:
+        boxes: The real boxes; without any, all noise is random.
+        size: (width, height) of the picture in pixels.
+        count: How many to make; none if not above 0.
+        rng: Source of randomness.
+    """
+    if count <= 0:
+        return []
+    limits = np.array([*size, *size], float)
+    made = rng.uniform(0, 1, (count, 2, 2))
+    made.sort(axis=1)
+    edges = made.reshape(count, 4) * limits
+    if boxes:
+        real = np.array([(box.x0, box.y0, box.x1, box.y1) for box in boxes])[rng.integers(0, len(boxes), count)]
+        sides = np.tile(real[:, 2:] - real[:, :2], 2)
+        jittered = real + sides * rng.uniform(-0.1, 0.1, (count, 4))
+        centres = (real[:, :2] + real[:, 2:]) / 2
+        shifted = real + np.tile(rng.uniform(0, 1, (count, 2)) * limits[:2] - centres, 2)
+        copies = np.arange(count) < rng.integers(0, count + 1)
+        moved = rng.random(count) < 0.5
+        edges = rng.permutation(np.where(copies[:, None], jittered, np.where(moved[:, None], shifted, edges)))
+    edges = np.clip(edges, 0, limits)
+    return [Box(NOISE_LABEL, x0, y0, x1, y1) for x0, y0, x1, y1 in edges.tolist()]
+
+
+def read_answers(
+    record: Record,
+    answers: Sequence[tuple[Query, Output]],
+    invalid: int,
+    boxes: Sequence[Box],
+    masks: Sequence[Mask] = (),
+) -> Prediction:
+    """Returns the prediction that a record's answers amount to."""
+    return Prediction(
+        record.id,
+        prompt="\n".join(query.prompt for query, _ in answers),
+        text="\n".join(output.text for _, output in answers),
+        boxes=tuple(boxes),
+        masks=tuple(masks),
+        tokens=tuple(pair for _, output in answers for pair in zip(output.tokens, output.logprobs, strict=False)),
+        invalid=invalid,
+    )
+
+
+def box_items(boxes: Sequence[Box]) -> list[dict[str, Any]]:
+    """Returns the items of `mmtune predict --json`: boxes as [x0, y0, x1, y1] in pixels of the original picture."""
+    return [{"label": box.label, "score": box.score, "box": [box.x0, box.y0, box.x1, box.y1]} for box in boxes]
+
+
+def arranged(boxes: Sequence[Box], options: ObjectOptions, rng: np.random.Generator | None) -> list[int]:
+    """Returns the places of at most `options.limit` of the boxes in the order wanted."""
+    places = range(len(boxes))
+    if rng is not None:
+        chosen = rng.permutation(len(boxes))[: options.limit].tolist()
+    else:
+        chosen = sorted(places, key=lambda place: -boxes[place].width * boxes[place].height)[: options.limit]
+    if options.order == "raster":
+        chosen.sort(key=lambda place: (boxes[place].y0, boxes[place].x0, place))
+    elif rng is None or options.order == "file":
+        chosen.sort()
+    return chosen
+
+
+def label_probability(output: Output, box: DecodedBox) -> float:
+    """Returns the product of the probabilities of a label's tokens, the space before it included.
+
+    Tokens without text of their own (the first bytes of a character) count where they stand. Without log-probabilities
+    the score is 1.
+    """
+    start, end = box.span
+    # Where a vocabulary writes the space apart, the choice between labels can begin with it.
+    start -= output.text.startswith(" ", start - 1)
+    total, place = 0.0, 0
+    for token, logprob in zip(output.tokens, output.logprobs, strict=False):
+        behind = place + len(token)
+        if place < end and (behind > start or (not token and place >= start)):
+            total += logprob
+        place = behind
+    return math.exp(min(total, 0.0))
+
+
+@lru_cache(maxsize=4096)
+def _length(tokenizer: "Tokenizer", label: str, segments: int) -> int:
+    """Returns how many tokens an object with this label and the separator behind it have."""
+    codes = "<seg000>" * segments
+    return len(tokenizer.encode(f"<loc0000><loc0000><loc0000><loc0000>{codes} {label}{SEPARATOR}<loc0000>")) - 1
+
+
+def _edge_problem(box: Box, size: tuple[int, int]) -> str | None:
+    """Returns what keeps a box's edges from being written as location tokens."""
+    edges = (box.x0, box.y0, box.x1, box.y1)
+    shown = f"box of {box.label!r} from ({box.x0:g}, {box.y0:g}) to ({box.x1:g}, {box.y1:g})"
+    if not all(math.isfinite(edge) for edge in edges):
+        return f"{shown}: expected numbers"
+    if box.width <= 0 or box.height <= 0:
+        return f"{shown} has no area"
+    if box.x1 <= 0 or box.y1 <= 0 or box.x0 >= size[0] or box.y0 >= size[1]:
+        return f"{shown} lies outside the picture of {size[0]} x {size[1]} pixels"
+    return None

@@ -231,6 +231,8 @@ def everything(page):
     from mmtune.data.convert import FORMATS
     from mmtune.data.read import reader_names
     from mmtune.metrics.coco import NAMES
+    from mmtune.metrics.instruct import NAMES as INSTRUCT_NAMES
+    from mmtune.metrics.instruct_results import FORMATS as INSTRUCT_FORMATS
     from mmtune.metrics.ocr import NAMES as OCR_NAMES
     from mmtune.metrics.ocr_result_files import FORMATS as OCR_FORMATS
     from mmtune.metrics.result_files import FORMS
@@ -238,6 +240,7 @@ def everything(page):
     from mmtune.metrics.vqa_results import FORMATS as VQA_FORMATS
     from mmtune.models.lora_config import LoRA
     from mmtune.tasks.detection import DetectionOptions
+    from mmtune.tasks.instruct import InstructOptions
     from mmtune.tasks.ocr import OCROptions
     from mmtune.tasks.segmentation import SegmentationOptions
     from mmtune.tasks.vqa import VQAOptions
@@ -249,6 +252,7 @@ def everything(page):
     return {
         "data.md": [*reader_names(), *FORMATS],
         "detection.md": [*fields(DetectionOptions), *fields(Augment), *NAMES, *FORMS],
+        "instruct.md": [*fields(InstructOptions), *INSTRUCT_NAMES, *INSTRUCT_FORMATS],
         "lora.md": fields(LoRA),
         "ocr.md": [*fields(OCROptions), *OCR_NAMES, *OCR_FORMATS],
         "segmentation.md": [*fields(SegmentationOptions), *NAMES, "mIoU", "boxacc50", "boxacc75"],
@@ -258,7 +262,7 @@ def everything(page):
 
 
 @pytest.mark.parametrize(
-    "page", ["data.md", "detection.md", "lora.md", "ocr.md", "segmentation.md", "training.md", "vqa.md"]
+    "page", ["data.md", "detection.md", "instruct.md", "lora.md", "ocr.md", "segmentation.md", "training.md", "vqa.md"]
 )
 def test_the_page_leaves_nothing_out(page):
     text = (DOCS / page).read_text()

@@ -44,7 +44,8 @@ def check(
         for text in report.lines():
             typer.echo(text)
     write_json(report.as_json(), json)
-    if not (report.pictures if task is None else report.usable):
+    sees = any(record.picture is not None for record in dataset)
+    if not (report.usable if task is not None else report.pictures or not sees):
         wanted = "can be decoded" if task is None else f"can be used for {task}"
         raise DataError(f"{data}: none of {report.records} records {wanted}; the faults above say why")
 

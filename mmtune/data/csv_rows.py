@@ -34,7 +34,10 @@ _WORDS = {
     "image": ("image", "filename", "file_name", "image_path", "path", "file", "image_name", "image_id", "imageid"),
     "label": ("label", "class", "class_name", "category", "category_name", "label_name", "labelname"),
     "prefix": ("prefix", "question", "prompt"),
-    "text": ("suffix", "caption", "comment", "text", "answer", "sentence", "transcription", "words", "response"),
+    "text": (
+        *("suffix", "caption", "comment", "text", "answer"),
+        *("sentence", "transcription", "words", "response", "completion"),
+    ),
 }
 _HEAD = 1 << 16
 _MOST_LINES = 200  # that one quoted text may have, so that a quote that is never closed spoils one line only

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from mmtune.data.images import SUFFIXES
 
-FOLDERS = ("images", "JPEGImages", "Images", "image", "imgs", "img", "pictures", "photos")
+FOLDERS = ("images", "JPEGImages", "Images", "image", "imgs", "img", "PNG", "pictures", "photos")
 """Names under which data sets keep their pictures, beside or above their annotations."""
 
 

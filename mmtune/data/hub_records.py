@@ -7,6 +7,7 @@ from typing import Any
 from mmtune.data.dataset import FaultLog
 from mmtune.data.hub_boxes import BOX_FORMATS, Form, Item, form_of, items_of
 from mmtune.data.hub_rows import HubRows
+from mmtune.data.instructions import text_records
 from mmtune.data.json_lines import short
 from mmtune.data.objects import Where, usable_box, whole
 from mmtune.data.reader import Source
@@ -39,6 +40,10 @@ def records_of(rows: HubRows, source: Source, log: FaultLog, classes: dict[str, 
         DataError: When the columns are not such as any task could use.
     """
     layout = rows.layout
+    asks = source.task == "instruct" and not layout.is_label
+    if layout.image is None and (asks or layout.chat is not None):
+        yield from text_records(rows, f"{rows.split}/" if rows.split else "row ", log)
+        return
     if layout.image is None and (layout.prefix is None or layout.text is None):
         raise DataError(
             f"{source.path}: expected a column with pictures (image), or columns with texts (prefix and suffix, "

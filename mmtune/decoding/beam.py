@@ -14,7 +14,7 @@ from mmtune.models.spec import ModelSpec
 from mmtune.models.weights import Tree
 
 
-@partial(jax.jit, static_argnames=("spec", "beams", "new", "eos", "pad"))
+@partial(jax.jit, static_argnames=("spec", "beams", "new", "ends", "pad"))
 def search(
     weights: Tree,
     spec: ModelSpec,
@@ -25,7 +25,7 @@ def search(
     *,
     beams: int,
     new: int,
-    eos: int,
+    ends: tuple[int, ...],
     pad: int,
 ) -> Written:
     """Returns the most likely of the sequences that a beam of the given width keeps, by total log-probability.
@@ -40,7 +40,8 @@ def search(
         constraint: What may be written, or None.
         beams: Width.
         new: Size of the output.
-        eos, pad: Token ids.
+        ends: Ids of the tokens that end an answer.
+        pad: Id of the token that fills rows.
     """
     rows = prefix.lengths.shape[0]
     first_slot = prefix.seen.shape[1] - new
@@ -72,7 +73,7 @@ def search(
         if constraint is not None:
             state = jnp.where(done, state, advance(constraint, state, token))
         lengths = lengths + ~done
-        done = done | (token == eos)
+        done = done | jnp.isin(token, jnp.array(ends))
         cache, seen = jax.tree.map(lambda x: reorder(x, parent), (cache, seen))
         positions = spread(prefix.lengths) + i
         predicted, cache, seen = step(weights, spec, adapter, cache, seen, token, positions, first_slot + i)

@@ -40,9 +40,9 @@ class Written(NamedTuple):
     """What the loop wrote.
 
     Attributes:
-        tokens: (batch, n) int32, pad after eos.
-        logprobs: (batch, n) float32, under the unmasked distribution; 0 after eos.
-        lengths: (batch,) int32, tokens written, eos included.
+        tokens: (batch, n) int32, pad after the end.
+        logprobs: (batch, n) float32, under the unmasked distribution; 0 after the end.
+        lengths: (batch,) int32, tokens written, the one that ended it included.
     """
 
     tokens: Array
@@ -83,11 +83,12 @@ def prefill(
     x = embed(weights["text"], spec.text, token_ids, dtype)
     if features is not None:
         x = jnp.concatenate([features, x], axis=1)
-    total = spec.image_tokens + width
+    image_tokens = 0 if features is None else features.shape[1]
+    total = image_tokens + width
     segments = jnp.where(jnp.arange(width)[None] < lengths[:, None], 0, -1)
-    mask = segment_mask(segments, spec.image_tokens, spec.text.bidirectional_prefix)
+    mask = segment_mask(segments, image_tokens, spec.text.bidirectional_prefix)
     positions = jnp.broadcast_to(jnp.arange(total, dtype=jnp.int32), (batch, total))
-    lengths = spec.image_tokens + lengths
+    lengths = image_tokens + lengths
     hidden, cache = decode_layers(
         weights["text"],
         spec.text,
@@ -143,7 +144,7 @@ def step(
     return logits(weights["text"], spec.text, hidden)[:, 0], cache_, seen
 
 
-@partial(jax.jit, static_argnames=("spec", "sampler", "new", "eos", "pad"))
+@partial(jax.jit, static_argnames=("spec", "sampler", "new", "ends", "pad"))
 def write(
     weights: Tree,
     spec: ModelSpec,
@@ -155,7 +156,7 @@ def write(
     *,
     sampler: Sampler,
     new: int,
-    eos: int,
+    ends: tuple[int, ...],
     pad: int,
 ) -> Written:
     """Writes tokens until every row has ended or `limit` is reached.
@@ -169,7 +170,8 @@ def write(
         constraint: What may be written, or None.
         sampler: How tokens are chosen.
         new: Size of the output.
-        eos, pad: Token ids.
+        ends: Ids of the tokens that end an answer.
+        pad: Id of the token that fills rows.
     """
     batch = prefix.lengths.shape[0]
     first_slot = prefix.seen.shape[1] - new
@@ -190,7 +192,7 @@ def write(
         tokens = jax.lax.dynamic_update_slice(tokens, token[:, None], (0, i))
         logprobs = jax.lax.dynamic_update_slice(logprobs, logprob[:, None], (0, i))
         lengths = lengths + ~done
-        done = done | (token == eos)
+        done = done | jnp.isin(token, jnp.array(ends))
         predicted, cache, seen = step(weights, spec, adapter, cache, seen, token, prefix.lengths + i, first_slot + i)
         return i + 1, predicted, cache, seen, state, done, tokens, logprobs, lengths
 

@@ -28,8 +28,8 @@ class Request:
 
     Attributes:
         prompt: Token ids, bos and closing newline included.
-        image: (size, size, 3) uint8 or float in -1..1, or None for text models. Requests that share the very same
-            array share its encoding.
+        image: (size, size, 3) uint8 or float in -1..1, `NO_PIXELS` for a model that sees and is asked without a
+            picture, or None for text models. Requests that share the very same array share its encoding.
         grammar: What may be written, or None.
         row: Number of the request in its data set: it picks the sampler's random numbers.
     """
@@ -42,7 +42,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What was written for a request: ids (eos included when it was reached) and the log-probability of each."""
+    """What was written for a request: ids (the one that ended it included) and the log-probability of each."""
 
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
@@ -50,7 +50,17 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Weights:
-    """A model as decoding needs it."""
+    """A model as decoding needs it.
+
+    Attributes:
+        tree: `model_variables` as arrays.
+        spec: The model's description.
+        adapter: Low-rank weights.
+        dtype: Dtype of the computation.
+        eos: Id of the token that ends a sequence.
+        pad: Id of the token that fills rows.
+        stops: Ids of further tokens that end an answer, such as the end of a turn.
+    """
 
     tree: Tree
     spec: ModelSpec
@@ -58,6 +68,12 @@ class Weights:
     dtype: Any
     eos: int
     pad: int
+    stops: tuple[int, ...] = ()
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Ids of all tokens that end an answer."""
+        return (self.eos, *(stop for stop in self.stops if stop != self.eos))
 
 
 def generate(
@@ -110,10 +126,11 @@ def generate(
 
 
 def _groups(requests: Sequence[Request]) -> list[list[int]]:
-    """Indices of requests that may share a batch: one grammar, one bucket of prompt length."""
-    groups: dict[tuple[int, int], list[int]] = {}
+    """Indices of requests that may share a batch: one grammar, pictures or none, one bucket of prompt length."""
+    groups: dict[tuple[int, bool, int], list[int]] = {}
     for index, request in enumerate(requests):
-        groups.setdefault((id(request.grammar), bucket(len(request.prompt))), []).append(index)
+        sees = request.image is not None and request.image.size > 0
+        groups.setdefault((id(request.grammar), sees, bucket(len(request.prompt))), []).append(index)
     return list(groups.values())
 
 
@@ -150,7 +167,7 @@ def _batch(
             constraint,
             beams=sampler.beams,
             new=new,
-            eos=weights.eos,
+            ends=weights.ends,
             pad=weights.pad,
         )
     keys = jax.vmap(jax.random.fold_in, (None, 0))(
@@ -166,7 +183,7 @@ def _batch(
         constraint,
         sampler=sampler,
         new=new,
-        eos=weights.eos,
+        ends=weights.ends,
         pad=weights.pad,
     )
     return written if best is None else _better(best, written)

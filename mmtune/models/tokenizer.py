@@ -74,8 +74,12 @@ class Tokenizer:
         return self._model.encode(text)
 
     def prompt(self, text: str) -> list[int]:
-        """Returns the ids of bos and text, then of a newline, tokenised apart: joined, pieces would merge across."""
-        return [self.bos, *self.encode(text), *self.encode("\n")]
+        """Returns the ids of a prompt: bos, the text, and the newline that closes it, added where the text has none.
+
+        Newlines at the end are tokenised apart: joined, pieces would merge across.
+        """
+        body = text.rstrip("\n")
+        return [self.bos, *self.encode(body), *self.encode(text[len(body) :] or "\n")]
 
     def texts(self, ids: Sequence[int]) -> list[str]:
         """Returns the text of each token, so that joined they are the decoded text.

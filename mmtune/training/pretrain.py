@@ -76,8 +76,40 @@ class Plan:
         return self.rate * min(1, (step - self.dense + 1) / self.warmup, (self.steps - step) / self.decay)
 
 
+class Group:
+    """Variables that are trained together, their values and their optimizer, as arrays that a step maps to the next.
+
+    Args:
+        variables: A tree of Keras variables.
+        weight_decay: Of matrices.
+    """
+
+    def __init__(self, variables: Any, weight_decay: float):
+        self.variables, self.structure = jax.tree.flatten(variables)
+        self.optimizer = keras.optimizers.Muon(
+            learning_rate=1.0,
+            weight_decay=weight_decay,
+            adam_weight_decay=0.0,
+            adam_beta_2=0.98,
+            global_clipnorm=1.0,
+            exclude_layers=["dense_head"],
+        )
+        self.optimizer.build(self.variables)
+        self._rate = self.optimizer.variables.index(self.optimizer._learning_rate)
+        self.values: list[Any] = [variable.value for variable in self.variables]
+        self.state: list[Any] = [variable.value for variable in self.optimizer.variables]
+
+    def apply(self, state: list[Any], gradients: list[Any], values: list[Any], rate: Array) -> tuple[Any, Any]:
+        """Returns the next values and state of the optimizer."""
+        rated = [rate if place == self._rate else value for place, value in enumerate(state)]
+        return self.optimizer.stateless_apply(rated, gradients, values)
+
+
 class Pretraining:
-    """The model, its head and the optimizer, as arrays that a step maps to the next.
+    """The model, its temporary head, and what trains them.
+
+    Eyes (the vision tower and the head) and tongue (the decoder) are groups of their own: the first stage must leave
+    the decoder and its momentum alone, also when it is gone through a second time.
 
     Args:
         plan: The run.
@@ -93,40 +125,40 @@ class Pretraining:
         self.loc = loc
         tree: Any = model_variables(self.backbone)
         head: Any = make_head(TINY.hidden_dim, COUNTS, np.random.default_rng(seed))
-        held = (tree, jax.tree.map(lambda a: keras.Variable(a, name="dense_head"), head))
-        self.variables, self._structure = jax.tree.flatten(held)
-        self.optimizer = keras.optimizers.Muon(
-            learning_rate=1.0,
-            weight_decay=plan.weight_decay,
-            adam_weight_decay=0.0,
-            adam_beta_2=0.98,
-            global_clipnorm=1.0,
-            exclude_layers=["dense_head"],
-        )
-        self.optimizer.build(self.variables)
-        self.values: list[Any] = [variable.value for variable in self.variables]
-        self.state: list[Any] = [variable.value for variable in self.optimizer.variables]
-        self._dense_step = jax.jit(self._stepper(self._dense_loss), donate_argnums=(0, 1))
-        self._joint_step = jax.jit(self._stepper(self._joint_loss), donate_argnums=(0, 1))
+        head = jax.tree.map(lambda array: keras.Variable(array, name="dense_head"), head)
+        self.groups = {
+            "eyes": Group((tree["vision"], head), plan.weight_decay),
+            "tongue": Group(tree["text"], plan.weight_decay),
+        }
+        self._dense_step = jax.jit(self._stepper(self._dense_loss, ("eyes",)), donate_argnums=0)
+        self._joint_step = jax.jit(self._stepper(self._joint_loss, tuple(self.groups)), donate_argnums=0)
 
     def step(self, number: int, batch: PictureBatch) -> dict[str, Array]:
         """Takes a step and returns its losses."""
-        run = self._dense_step if batch.long is None else self._joint_step
+        run, names = self._joint_step, tuple(self.groups)
+        if batch.long is None:
+            run, names = self._dense_step, ("eyes",)
+        trained = {name: (self.groups[name].values, self.groups[name].state) for name in names}
+        fixed = {name: group.values for name, group in self.groups.items() if name not in names}
         rate = jnp.float32(self.plan.learning_rate(number))
-        self.values, self.state, losses = run(self.values, self.state, rate, batch.arrays())
+        trained, losses = run(trained, fixed, rate, batch.arrays())
+        for name, (values, state) in trained.items():
+            self.groups[name].values, self.groups[name].state = values, state
         return losses
 
-    def _stepper(self, loss_of: Callable) -> Callable:
-        learning_rate = self.optimizer.variables.index(self.optimizer._learning_rate)
+    def _stepper(self, loss_of: Callable, names: tuple[str, ...]) -> Callable:
+        def step(trained: Any, fixed: Any, rate: Array, batch: Any) -> Any:
+            def loss(values: dict[str, list[Any]]) -> tuple[Array, dict[str, Array]]:
+                every = values | fixed
+                eyes, text = (jax.tree.unflatten(group.structure, every[n]) for n, group in self.groups.items())
+                return loss_of({"vision": eyes[0], "text": text}, eyes[1], batch)
 
-        def step(values: list[Array], state: list[Array], rate: Array, batch: Any) -> Any:
-            def loss(values: list[Array]) -> tuple[Array, dict[str, Array]]:
-                tree, head = jax.tree.unflatten(self._structure, values)
-                return loss_of(tree, head, batch)
-
-            (_, losses), gradients = jax.value_and_grad(loss, has_aux=True)(values)
-            rated: Any = [rate if place == learning_rate else value for place, value in enumerate(state)]
-            return *self.optimizer.stateless_apply(rated, gradients, values), losses
+            held = {name: trained[name][0] for name in names}
+            (_, losses), gradients = jax.value_and_grad(loss, has_aux=True)(held)
+            updated = {
+                name: self.groups[name].apply(trained[name][1], gradients[name], held[name], rate) for name in names
+            }
+            return updated, losses
 
         return step
 
@@ -156,8 +188,10 @@ class Pretraining:
 
     def save(self, out: Path, step: int, next_scene: int) -> None:
         """Writes state and weights, each under a temporary name first."""
-        arrays: dict[str, Any] = {f"value{i}": np.asarray(a) for i, a in enumerate(self.values)}
-        arrays |= {f"state{i}": np.asarray(a) for i, a in enumerate(self.state)}
+        arrays: dict[str, Any] = {}
+        for name, group in self.groups.items():
+            arrays |= {f"{name}_value{i}": np.asarray(array) for i, array in enumerate(group.values)}
+            arrays |= {f"{name}_state{i}": np.asarray(array) for i, array in enumerate(group.state)}
         with atomic(out / _STATE) as temporary, temporary.open("wb") as file:
             np.savez(file, step=step, next_scene=next_scene, **arrays)
         self.write_weights(out / _WEIGHTS)
@@ -167,8 +201,9 @@ class Pretraining:
         if not (out / _STATE).is_file():
             return 0, 0
         with np.load(out / _STATE) as saved:
-            self.values = [jnp.asarray(saved[f"value{i}"]) for i in range(len(self.values))]
-            self.state = [jnp.asarray(saved[f"state{i}"]) for i in range(len(self.state))]
+            for name, group in self.groups.items():
+                group.values = [jnp.asarray(saved[f"{name}_value{i}"]) for i in range(len(group.values))]
+                group.state = [jnp.asarray(saved[f"{name}_state{i}"]) for i in range(len(group.state))]
             return int(saved["step"]), int(saved["next_scene"])
 
     def write_weights(self, file: Path) -> None:
@@ -177,7 +212,8 @@ class Pretraining:
 
         tensors = {
             variable.path: np.asarray(value, np.float16)
-            for variable, value in zip(self.variables, self.values, strict=True)
+            for group in self.groups.values()
+            for variable, value in zip(group.variables, group.values, strict=True)
             if not variable.path.endswith("dense_head")
         }
         with atomic(file) as temporary:

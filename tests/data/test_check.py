@@ -10,7 +10,7 @@ from PIL import Image
 from mmtune.data.check import check
 from mmtune.data.dataset import Dataset
 from mmtune.data.images import BytesPicture, FilePicture
-from mmtune.records import Box, Fault, Mask, Prediction, Query, Record, Span
+from mmtune.records import Box, Fault, Mask, Output, Prediction, Query, Record, Span
 from mmtune.task import Task
 from mmtune.tasks.detection import Detection
 
@@ -181,3 +181,30 @@ def test_real_photos(shared_data, tmp_path):
     assert report.records == report.pictures == report.usable == len(data) > 100
     assert report.sizes == ((640, 480, report.records),)
     assert len(report.overlays) == 9
+
+
+def test_ceiling_is_what_the_targets_themselves_score():
+    """One disc of known codes: the report holds the overlap of the truth with what its sixteen codes decode to."""
+    from mmtune.codecs.mask_files import load_codec
+    from mmtune.codecs.mask_runs import mask_pixels, pasted_counts
+    from mmtune.tasks.segmentation import Segmentation
+
+    rows, columns = np.mgrid[:20, :30]
+    disc = (rows - 10) ** 2 + (columns - 14) ** 2 < 70
+    masks = (Mask("cat", (20, 30), pasted_counts(disc, (0, 0), (30, 20))),)
+    record = Record("r", Drawn(), (30, 20), masks=masks)
+    report = check(Dataset((record,), ("cat",), (), "", "mine"), task := Segmentation(("cat",)))
+    (query,) = task.queries(record)
+    text = "".join(span.text for target in task.targets(record, query) for span in target)
+    (found,) = task.parse(record, [(query, Output(text))]).masks
+    both, either = disc & mask_pixels(found), disc | mask_pixels(found)
+    assert report.ceiling["mIoU"] == pytest.approx(both.sum() / either.sum())
+    assert 0.9 < report.ceiling["mIoU"] < 1
+    assert report.as_json()["ceiling"]["codec_id"] == f"small {load_codec().fingerprint}"
+    assert f"read back, score mIoU {report.ceiling['mIoU']:.4f}, AP " in "\n".join(report.lines())
+
+
+def test_tasks_that_lose_nothing_have_no_ceiling(data):
+    report = check(data, Detection(data.classes))
+    assert report.as_json()["ceiling"] is None
+    assert "ceiling" not in "\n".join(report.lines())

@@ -1,0 +1,151 @@
+"""Chat templates: a conversation as the text that a family of models was tuned on, token by token.
+
+Sources: the `chat_template` in the tokenizer_config.json of google/gemma-2-2b-it (the same in Gemma 1, 1.1 and 2) and
+of meta-llama/Meta-Llama-3-8B-Instruct. The token that begins a text is not part of it: every prompt gets it anyway.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mmtune.records import Record, Span, Target, Turn
+
+SYSTEM, USER, MODEL = "system", "user", "assistant"
+ROLES = (SYSTEM, USER, MODEL)
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """How a conversation is written. Texts are written without the white space around them.
+
+    Attributes:
+        name: What the option `template` calls it.
+        system, user, model: What stands before a text of each role. No `system`: such text stands in front of the
+            first user's, an empty line between them.
+        end: The token behind a turn; "" in a template without one, whose answers end with the end of sequence.
+        gap: What stands between turns.
+        pieces: The tokens that are the template's own.
+        stops: Those behind which an answer cannot go on, besides `end`.
+    """
+
+    name: str
+    system: str | None
+    user: str
+    model: str
+    end: str
+    gap: str
+    pieces: tuple[str, ...] = ()
+    stops: tuple[str, ...] = ()
+
+    def prompt(self, turns: Sequence[Turn]) -> str:
+        r"""Returns what the model goes on from when it has the word, without the token that begins a text.
+
+        >>> GEMMA.prompt([Turn("user", "Hi ")])
+        '<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n'
+
+        Args:
+            turns: At least one, as `turn_fault` accepts them; the last is the user's.
+        """
+        return "".join(self._written(turn) + self.gap for turn in self._tidy(turns)) + self.model
+
+    def target(self, turns: Sequence[Turn], first: int) -> Target:
+        """Returns what the model is to write, and what users say in between without any loss.
+
+        Args:
+            turns: A conversation whose last turn is the model's; the token that ends it is left out, as the end of
+                every target is.
+            first: Where in it the target begins: at one of the model's turns.
+        """
+        spans: list[Span] = []
+        said = ""
+        rest = self._tidy(turns[first:])
+        for place, turn in enumerate(rest):
+            if turn.role != MODEL:
+                said += self.gap + self._written(turn) + self.gap + self.model
+                continue
+            spans += [Span(said, 0.0)] if said else []
+            spans.append(Span(turn.text + (self.end if place < len(rest) - 1 else ""), turn.weight))
+            said = ""
+        return tuple(spans)
+
+    def _written(self, turn: Turn) -> str:
+        before = {SYSTEM: self.system or "", USER: self.user, MODEL: self.model}[turn.role]
+        return before + turn.text + self.end
+
+    def _tidy(self, turns: Sequence[Turn]) -> list[Turn]:
+        tidy = [replace(turn, text=turn.text.strip()) for turn in turns]
+        if self.system is None and len(tidy) > 1 and tidy[0].role == SYSTEM:
+            joined = replace(tidy[1], text=f"{tidy[0].text}\n\n{tidy[1].text}".strip())
+            return [joined, *tidy[2:]]
+        return tidy
+
+
+GEMMA = ChatTemplate(
+    name="gemma",
+    system=None,
+    user="<start_of_turn>user\n",
+    model="<start_of_turn>model\n",
+    end="<end_of_turn>",
+    gap="\n",
+    pieces=("<start_of_turn>", "<end_of_turn>"),
+)
+
+LLAMA_3 = ChatTemplate(
+    name="llama3",
+    system="<|start_header_id|>system<|end_header_id|>\n\n",
+    user="<|start_header_id|>user<|end_header_id|>\n\n",
+    model="<|start_header_id|>assistant<|end_header_id|>\n\n",
+    end="<|eot_id|>",
+    gap="",
+    pieces=("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    stops=("<|end_of_text|>", "<|eom_id|>"),
+)
+
+PLAIN = ChatTemplate(name="plain", system="", user="", model="", end="", gap="\n")
+"""PaliGemma's way to ask: the text and a newline. For vocabularies without control tokens of a chat."""
+
+TEMPLATES = {template.name: template for template in (GEMMA, LLAMA_3, PLAIN)}
+
+
+def conversations(record: Record) -> tuple[tuple[Turn, ...], ...]:
+    """Returns the right courses of a record's conversation, each with an answer of the model at its end.
+
+    There are several where a question has several right answers (`texts`), and none where it has no answer.
+    """
+    turns = history(record)
+    if record.texts:
+        return tuple((*turns, Turn(MODEL, text)) for text in record.texts)
+    return (turns,) if turns and turns[-1].role == MODEL else ()
+
+
+def history(record: Record) -> tuple[Turn, ...]:
+    """Returns what was said according to a record, answers in `texts` not included; a prefix is the user's."""
+    if record.turns:
+        return record.turns
+    return (Turn(USER, record.prefix),) if record.prefix is not None else ()
+
+
+def turn_fault(turns: Sequence[Turn]) -> tuple[str, str] | None:
+    """Returns what keeps a conversation from being trained on, as a kind of fault and a sentence; None: nothing.
+
+    Args:
+        turns: All of it: a system's turn or none, then the user's and the model's in turn, the model's last.
+    """
+    for number, turn in enumerate(turns, start=1):
+        if turn.role not in ROLES:
+            return "unknown role", f"expected one of {', '.join(ROLES)}, found '{turn.role}' in turn {number}"
+    talk = list(turns[1:] if turns and turns[0].role == SYSTEM else turns)
+    shift = len(turns) - len(talk) + 1
+    if not talk:
+        return "empty conversation", "expected a question and its answer, found neither"
+    for place, turn in enumerate(talk):
+        expected = (USER, MODEL)[place % 2]
+        if turn.role != expected:
+            return "role order", f"expected turn {place + shift} to be the {expected}'s, found the {turn.role}'s"
+        if not turn.text.strip():
+            kind = "empty answer" if turn.role == MODEL else "empty question"
+            return kind, f"expected a text in turn {place + shift}, the {turn.role}'s, found none"
+    if talk[-1].role != MODEL:
+        return "no last answer", f"expected the last turn to be the {MODEL}'s, found the {talk[-1].role}'s"
+    if not any(turn.weight for turn in talk if turn.role == MODEL):
+        return "no weight", f"expected a turn of the {MODEL}'s with a weight above 0, found none"
+    return None

@@ -1,0 +1,190 @@
+"""Instruction tuning of text models: a conversation in the model's own chat template, its answers to be written."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+import numpy as np
+
+from mmtune.codecs.chat import MODEL, PLAIN, TEMPLATES, ChatTemplate, conversations, history, turn_fault
+from mmtune.errors import RecipeError, UsageError
+from mmtune.records import Output, Prediction, Query, Record, Target, Turn
+from mmtune.task import Task
+
+if TYPE_CHECKING:
+    from mmtune.data.dataset import FaultLog
+    from mmtune.metrics.base import Metric
+    from mmtune.models.tokenizer import Tokenizer
+
+AUTO = "auto"
+_UNKNOWN = 256  # tokens of an answer that nobody knows
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructOptions:
+    """The options of instruction tuning.
+
+    Attributes:
+        template: How a conversation is written: "gemma", "llama3", "plain" (the text and a newline, as PaliGemma is
+            asked), or "auto": that of the control tokens that the model's vocabulary has, plain without any.
+        turns: Which answers of a conversation are taught: "all" or only the "last". Evaluation asks for the last one.
+    """
+
+    template: str = AUTO
+    turns: str = "all"
+
+    def __post_init__(self) -> None:
+        choices = {"template": (AUTO, *TEMPLATES), "turns": ("all", "last")}
+        problems = [
+            f"options.{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+            for name, allowed in choices.items()
+            if getattr(self, name) not in allowed
+        ]
+        if problems:
+            raise RecipeError(problems)
+
+
+@final
+class Instruct(Task):
+    """Questions and conversations without pictures."""
+
+    name: ClassVar[str] = "instruct"
+    needs_picture: ClassVar[bool] = False
+    scores_truth: ClassVar[bool] = True
+    headline: ClassVar[str] = "perplexity"
+    headline_falls: ClassVar[bool] = True
+    Options: ClassVar[type] = InstructOptions
+    options: InstructOptions
+
+    def __init__(self, classes: Sequence[str] = (), options: InstructOptions | None = None):
+        super().__init__(classes, options)
+        self._template = TEMPLATES.get(self.options.template, PLAIN)
+
+    def for_tokenizer(self, tokenizer: "Tokenizer") -> "Instruct":
+        """Returns the task with the template of the vocabulary.
+
+        Raises:
+            UsageError: When the vocabulary lacks a control token of the template that the options name.
+        """
+        name = self.options.template
+        if name == AUTO:
+            name = next(name for name, template in TEMPLATES.items() if not _missing(template, tokenizer))
+        if lacking := _missing(TEMPLATES[name], tokenizer):
+            raise UsageError(
+                f"options.template: the model's vocabulary has no control token {lacking[0]}, which the template "
+                f"{name} needs: choose another one, or auto"
+            )
+        return Instruct(self.classes, replace(self.options, template=name))
+
+    def ends(self, tokenizer: "Tokenizer") -> tuple[int, ...]:
+        """Returns the end of a turn, where the template has one, and all ends of a sequence."""
+        template = self._template
+        found = [tokenizer.find(piece) for piece in (template.end, *template.stops) if piece]
+        ids = [*(one for one in found if one is not None), tokenizer.eos]
+        return tuple(dict.fromkeys(ids))
+
+    def check(self, record: Record) -> Sequence[str]:
+        """Returns what keeps a conversation from being taught."""
+        courses = conversations(record) or (history(record),)
+        problems: dict[str, None] = {}
+        for turns in courses:
+            if fault := turn_fault(turns):
+                problems[fault[1]] = None
+            for piece in self._template.pieces:
+                if any(piece in turn.text for turn in turns):
+                    problems[f"expected texts without control tokens of the template, found {piece}"] = None
+        return tuple(problems)
+
+    def queries(self, record: Record) -> Sequence[Query]:
+        """Returns the one query: all that was said before the last answer."""
+        courses = conversations(record)
+        turns = courses[0][: _places(courses[0])[-1]] if courses else history(record)
+        return (Query(self._template.prompt(turns)),) if turns else ()
+
+    def lessons(self, record: Record) -> Sequence[Query]:
+        """Returns what was said before the first answer that is taught: the target goes on from there.
+
+        A template that cannot write the end of an answer within a text asks for each answer by itself.
+        """
+        courses = conversations(record)
+        if not courses or self.options.turns == "last":
+            return self.queries(record) if courses else ()
+        turns = courses[0]
+        places = _places(turns)[: 1 if self._template.end else None]
+        return tuple(Query(self._template.prompt(turns[:place])) for place in places)
+
+    def targets(self, record: Record, query: Query, rng: np.random.Generator | None = None) -> Sequence[Target]:
+        """Returns the answers from the query on, with the user's turns between them as spans without weight."""
+        del rng
+        found: dict[Target, None] = {}
+        for turns in conversations(record):
+            places = _places(turns)
+            for place in places:
+                if self._template.prompt(turns[:place]) == query.prompt:
+                    last = places[-1] if self._template.end else place
+                    found[self._template.target(turns[: last + 1], place)] = None
+        return tuple(found)
+
+    def parse(self, record: Record, answers: Sequence[tuple[Query, Output]]) -> Prediction:
+        """Takes the text as it is; one without any is invalid."""
+        texts = [output.text for _, output in answers]
+        return Prediction(
+            record.id,
+            prompt="\n".join(query.prompt for query, _ in answers),
+            text="\n".join(texts),
+            tokens=tuple(pair for _, output in answers for pair in zip(output.tokens, output.logprobs, strict=False)),
+            invalid=sum(not text.strip() for text in texts),
+        )
+
+    def metric(self) -> "Metric":
+        """Returns an empty state."""
+        from mmtune.metrics.instruct import InstructMetric
+
+        return InstructMetric()
+
+    def max_tokens(self, records: Sequence[Record], tokenizer: "Tokenizer") -> int:
+        """Returns the length of the longest last answer, end included, rounded up to 16.
+
+        Where an answer is not known that is at least 256.
+        """
+        longest = 0 if records else _UNKNOWN
+        for record in records:
+            courses = conversations(record)
+            lengths = [len(tokenizer.encode(turns[-1].text.strip())) + 1 for turns in courses]
+            longest = max(longest, *lengths) if lengths else max(longest, _UNKNOWN)
+        return 16 * math.ceil(longest / 16)
+
+    def target_bound(self, record: Record, query: Query, tokenizer: "Tokenizer") -> int:
+        """Returns the length of the longest target, end included."""
+        targets = self.targets(record, query)
+        return max(sum(len(tokenizer.encode(span.text)) for span in target) for target in targets) + 1
+
+    @classmethod
+    def score_files(cls, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
+        """Scores files of answers, `id<TAB>text` or JSON lines, against the truth of any reader."""
+        from mmtune.metrics.instruct_results import score_instruct
+
+        return score_instruct(truth, predictions, form, log)
+
+    def as_json(self, prediction: Prediction) -> Mapping[str, Any]:
+        """Returns the perplexity of the right answers, where they are known."""
+        from mmtune.metrics.instruct import InstructMetric
+
+        if prediction.truth is None:
+            return {}
+        metric = InstructMetric()
+        metric.update(Record(prediction.record), prediction)
+        return {"perplexity": metric.perplexity}
+
+
+def _places(turns: Sequence[Turn]) -> list[int]:
+    """Returns where the answers stand that are taught; the last answer where none is."""
+    answers = [place for place, turn in enumerate(turns) if turn.role == MODEL]
+    return [place for place in answers if turns[place].weight > 0] or answers[-1:]
+
+
+def _missing(template: ChatTemplate, tokenizer: "Tokenizer") -> list[str]:
+    """Returns the control tokens that a vocabulary lacks, or splits when it meets them in a text."""
+    return [piece for piece in template.pieces if tokenizer.encode(piece) != [tokenizer.find(piece)]]

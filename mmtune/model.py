@@ -12,6 +12,7 @@ import numpy as np
 from mmtune.codecs.grammar import Automaton
 from mmtune.data.pixels import to_square
 from mmtune.decoding.generate import Decoded, Request, Weights, generate
+from mmtune.decoding.outputs import as_output
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.decoding.score import score
 from mmtune.errors import UsageError
@@ -161,7 +162,7 @@ class Model:
         decoded = generate(
             self.weights(), requests, max_tokens=max_tokens, sampler=sampler, batch_size=batch_size, on_done=on_done
         )
-        return [self._output(answer) for answer in decoded]
+        return [as_output(answer, self.tokenizer, (self.tokenizer.eos,)) for answer in decoded]
 
     def score(
         self, images: "Sequence[Any] | Any | None", prompts: Sequence[str] | str, texts: Sequence[str]
@@ -170,7 +171,8 @@ class Model:
         requests = self._requests(images, prompts, None, None)
         targets = [[*self.tokenizer.encode(text), self.tokenizer.eos] for text in texts]
         logprobs = score(self.weights(), requests, targets)
-        return [self._output(Decoded(tuple(t), tuple(p))) for t, p in zip(targets, logprobs, strict=True)]
+        scored = [Decoded(tuple(ids), tuple(p)) for ids, p in zip(targets, logprobs, strict=True)]
+        return [as_output(answer, self.tokenizer, (self.tokenizer.eos,)) for answer in scored]
 
     def predict(self, image: Any = None, *, task: str, prompt: str | None = None, **options: Any) -> "Answer":
         """Answers as a task does: parsed, scored and ready to be drawn; see `mmtune.predicting.predict`."""
@@ -200,10 +202,3 @@ class Model:
             Request(self.tokenizer.prompt(prompt), pixels[id(image)], rule, row)
             for row, image, prompt, rule in zip(numbers, images, prompts, rules, strict=True)
         ]
-
-    def _output(self, decoded: Decoded) -> Output:
-        ids, logprobs = list(decoded.ids), decoded.logprobs
-        if ids and ids[-1] == self.tokenizer.eos:
-            ids = ids[:-1]
-        tokens = self.tokenizer.texts(ids)
-        return Output("".join(tokens), tuple(tokens), logprobs[: len(ids)])

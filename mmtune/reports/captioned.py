@@ -56,9 +56,7 @@ def _cut(rows: list[str]) -> list[str]:
     return rows if len(rows) <= _MOST_LINES else [*rows[: _MOST_LINES - 1], "…"]
 
 
-def _wrapped(
-    lines: Sequence[str], font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", width: float
-) -> Iterator[str]:
+def _wrapped(lines: Sequence[str], font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", width: float) -> Iterator[str]:
     """Yields rows of at most `width` pixels."""
     for line in lines:
         row = ""

@@ -50,6 +50,7 @@ class Plan:
         dense_rate, rate: Learning rates of the stages.
         dense_batch, batch: Pictures a step of the stages.
         dense_weight: Weight of the dense loss in the second stage.
+        between: Steps of the first stage's kind between any two of the second's: they cost a fifth as much a picture.
         weight_decay: Of matrices, embeddings excepted.
         save_every, log_every: In steps.
         masks: Whether segmentation is taught.
@@ -64,10 +65,15 @@ class Plan:
     dense_batch: int = 16
     batch: int = 8
     dense_weight: float = 0.3
+    between: int = 1
     weight_decay: float = 0.02
     save_every: int = 500
     log_every: int = 50
     masks: int = 1
+
+    def only_dense(self, step: int) -> bool:
+        """Whether a step trains the vision tower alone."""
+        return step < self.dense or (step - self.dense) % (self.between + 1) > 0
 
     def learning_rate(self, step: int) -> float:
         """Returns the rate of a step: up, flat, and down at the end of each stage."""
@@ -237,10 +243,11 @@ def pretrain(out: Path, plan: Plan, workers: int, console: Console) -> None:
             log.writerow(("step", "seconds", *names))
         started, recent = time.perf_counter(), []
         while step < plan.steps:
-            recent.append(training.step(step, feed.next(dense_only=step < plan.dense)))
+            recent.append(training.step(step, feed.next(plan.only_dense(step))))
             step += 1
             if step % plan.log_every == 0 or step == plan.steps:
-                means = {name: np.mean([float(losses[name]) for losses in recent]) for name in recent[-1]}
+                held = {name: [float(losses[name]) for losses in recent if name in losses] for name in names}
+                means = {name: np.mean(values) for name, values in held.items() if values}
                 seconds, started = time.perf_counter() - started, time.perf_counter()
                 log.writerow((step, round(seconds, 2), *(round(float(means.get(name, 0)), 4) for name in names)))
                 file.flush()

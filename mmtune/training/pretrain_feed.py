@@ -64,7 +64,7 @@ class Feed:
         self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (masks,))
         self._coming: deque[Future[list[Sample]]] = deque()
         self._waiting: dict[tuple[int, int], list[Sample]] = {}
-        self._ready: deque[list[Sample]] = deque()
+        self._ready: dict[bool, deque[list[Sample]]] = {True: deque(), False: deque()}
 
     def __enter__(self) -> "Feed":
         return self
@@ -74,16 +74,16 @@ class Feed:
 
     def next(self, dense_only: bool) -> PictureBatch:
         """Returns the next batch; without rows for the first stage."""
-        size = self._sizes[dense_only]
-        while not self._ready:
+        size, ready = self._sizes[dense_only], self._ready[dense_only]
+        while not ready:
             for sample in self._draw():
                 shape = (-1, -1) if dense_only else _shape(sample)
                 waiting = self._waiting.setdefault(shape, [])
                 waiting.append(sample)
                 if len(waiting) >= size:
-                    self._ready.append(waiting)
+                    ready.append(waiting)
                     del self._waiting[shape]
-        return self._batch(self._ready.popleft(), dense_only)
+        return self._batch(ready.popleft(), dense_only)
 
     def _draw(self) -> list[Sample]:
         while len(self._coming) < _AHEAD:

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
-import torch
 from mask_networks import PUBLIC_WIDTHS, random_arrays
-from torch import nn
 
-from mmtune.codecs import mask_network as network
-from mmtune.codecs.mask_files import load_codec
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from mmtune.codecs import mask_network as network  # noqa: E402
+from mmtune.codecs.mask_files import load_codec  # noqa: E402
 
 pytestmark = pytest.mark.peers
 

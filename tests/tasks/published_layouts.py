@@ -7,6 +7,13 @@ from pathlib import Path
 from PIL import Image
 
 TEN = ("net", "net", "net", "Net", "netting", "net", "mesh", "net", "net", "fence")
+CAPTIONS = (
+    "Green and red beer can for Tsingtao.",
+    "A can of beer.",
+    "A can that says Tsingtao.",
+    "A red can.",
+    "Beer in a restaurant.",
+)
 CATEGORIES = (
     {"supercategory": "person", "id": 1, "name": "person"},
     {"supercategory": "food", "id": 58, "name": "hot dog"},
@@ -273,7 +280,7 @@ def coco(root: Path) -> None:
         names = [f"{391895 + 10 * number + k:012d}.jpg" for k in range(3)]
         content = coco_objects(names, CATEGORIES)
         captions = [
-            {"image_id": image["id"], "id": image["id"] * 10 + k, "caption": "A man riding a red bicycle. "}
+            {"image_id": image["id"], "id": image["id"] * 10 + k, "caption": CAPTIONS[k]}
             for image in content["images"]
             for k in range(5)
         ]
@@ -283,6 +290,53 @@ def coco(root: Path) -> None:
         write(folder / f"captions_{split}.json", about | {"annotations": captions})
         for name in names:
             photo(root / "coco" / split / name)
+
+
+def coco_captions(root: Path) -> None:
+    """Karpathy's one file of splits; what is neither train nor val belongs to no picture of these."""
+    places = (("train", "train2014"), ("restval", "val2014"), ("train", "train2014"), ("val", "val2014"))
+    images = [
+        {
+            "filepath": folder,
+            "sentids": [10 * number + k for k in range(5)],
+            "filename": coco_number(folder, 57870 + number),
+            "imgid": number,
+            "split": split,
+            "sentences": [
+                {"tokens": ["a", "man"], "raw": text, "imgid": number, "sentid": 10 * number + k}
+                for k, text in enumerate(CAPTIONS)
+            ],
+            "cocoid": 57870 + number,
+        }
+        for number, (split, folder) in enumerate((*places, ("val", "val2014"), ("test", "val2014")))
+    ]
+    write(root / "coco_captions" / "dataset_coco.json", {"images": images, "dataset": "coco"})
+    for image in images:
+        photo(root / "coco_captions" / image["filepath"] / image["filename"])
+
+
+def textcaps(root: Path) -> None:
+    for split in ("train", "val"):
+        items = [
+            {
+                "image_id": f"4be9469ede4c64c{k}{split}",
+                "image_classes": ["Beer"],
+                "image_width": 1024,
+                "image_height": 768,
+                "image_name": f"4be9469ede4c64c{k}{split}",
+                "image_path": f"train/4be9469ede4c64c{k}{split}.jpg",
+                "caption_id": 5 * k + place,
+                "caption_str": text,
+                "reference_strs": list(CAPTIONS),
+                "set_name": split,
+            }
+            for k in range(3)
+            for place, text in enumerate(CAPTIONS)
+        ]
+        head = {"dataset_type": split, "dataset_name": "textcaps", "dataset_version": "0.1"}
+        write(root / "textcaps" / f"TextCaps_0.1_{split}.json", head | {"data": items})
+        for item in items[::5]:
+            photo(root / "textcaps" / "train_images" / f"{item['image_id']}.jpg")
 
 
 def doclaynet(root: Path) -> None:

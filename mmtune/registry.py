@@ -15,6 +15,7 @@ from mmtune.task import Task
 GROUP = "mmtune.tasks"
 
 _BUILT_IN = {
+    "captioning": "mmtune.tasks.captioning:Captioning",
     "detection": "mmtune.tasks.detection:Detection",
     "instruct": "mmtune.tasks.instruct:Instruct",
     "segmentation": "mmtune.tasks.segmentation:Segmentation",

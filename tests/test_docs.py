@@ -230,6 +230,8 @@ def everything(page):
     from mmtune.data.augment import Augment
     from mmtune.data.convert import FORMATS
     from mmtune.data.read import reader_names
+    from mmtune.metrics.caption import NAMES as CAPTION_NAMES
+    from mmtune.metrics.caption_results import FORMATS as CAPTION_FORMATS
     from mmtune.metrics.coco import NAMES
     from mmtune.metrics.instruct import NAMES as INSTRUCT_NAMES
     from mmtune.metrics.instruct_results import FORMATS as INSTRUCT_FORMATS
@@ -239,6 +241,7 @@ def everything(page):
     from mmtune.metrics.vqa import NAMES as VQA_NAMES
     from mmtune.metrics.vqa_results import FORMATS as VQA_FORMATS
     from mmtune.models.lora_config import LoRA
+    from mmtune.tasks.captioning import CaptioningOptions
     from mmtune.tasks.detection import DetectionOptions
     from mmtune.tasks.instruct import InstructOptions
     from mmtune.tasks.ocr import OCROptions
@@ -250,6 +253,7 @@ def everything(page):
         return [field.name for field in dataclasses.fields(cls)]
 
     return {
+        "captioning.md": [*fields(CaptioningOptions), *CAPTION_NAMES, *CAPTION_FORMATS],
         "data.md": [*reader_names(), *FORMATS],
         "detection.md": [*fields(DetectionOptions), *fields(Augment), *NAMES, *FORMS],
         "instruct.md": [*fields(InstructOptions), *INSTRUCT_NAMES, *INSTRUCT_FORMATS],
@@ -262,7 +266,18 @@ def everything(page):
 
 
 @pytest.mark.parametrize(
-    "page", ["data.md", "detection.md", "instruct.md", "lora.md", "ocr.md", "segmentation.md", "training.md", "vqa.md"]
+    "page",
+    [
+        "captioning.md",
+        "data.md",
+        "detection.md",
+        "instruct.md",
+        "lora.md",
+        "ocr.md",
+        "segmentation.md",
+        "training.md",
+        "vqa.md",
+    ],
 )
 def test_the_page_leaves_nothing_out(page):
     text = (DOCS / page).read_text()

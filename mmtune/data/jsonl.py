@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
+from mmtune.data.caption_rows import one_record_a_picture
 from mmtune.data.chat import Chat
 from mmtune.data.dataset import FaultLog
 from mmtune.data.finding import FileIndex, picture_index
@@ -93,6 +94,8 @@ class Jsonl(Reader):
             for row, record in _Reading(source, file, log, classes).records():
                 records.append(record)
                 marks.append(f"{file.split}:{row.number}" if len(found) > 1 else str(row.number))
+        if source.task == "captioning":
+            records, marks = one_record_a_picture(records, marks)
         return Content(with_unique_ids(records, marks), tuple(classes))
 
 

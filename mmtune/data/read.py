@@ -21,6 +21,8 @@ ROOT = "MMTUNE_DATA"
 _READERS = {
     "refcoco": "mmtune.data.refcoco:RefCoco",
     "coco": "mmtune.data.coco:Coco",
+    "coco_captions": "mmtune.data.coco_captions:CocoCaptions",
+    "flickr": "mmtune.data.flickr:Flickr",
     "voc": "mmtune.data.voc:Voc",
     "yolo": "mmtune.data.yolo:Yolo",
     "chat": "mmtune.data.chat:Chat",
@@ -37,8 +39,14 @@ _READERS = {
 """Name -> "module:class", in the order in which they are asked whether a path is theirs."""
 
 _SHAPES, _HUB, _HUB_SCHEME = "shapes", "hub", "hf://"
-_WITHOUT_OPTIONS = ("refcoco", "coco", "voc", "yolo", "chat", "text_lines", "jsonl", "word_labels", "csv", "folder")
+_WITHOUT_OPTIONS = (
+    "refcoco", "coco", "coco_captions", "flickr", "voc", "yolo", "chat", "text_lines", "jsonl", "word_labels", "csv",
+    "folder",
+)  # fmt: skip
 _SHOWN = 5
+_ASKED_FIRST = {"captioning": ("coco_captions", "flickr")}
+"""Readers that are asked first for a task: data sets keep annotations for several tasks side by side."""
+
 _TASKS_OF_OBJECTS = ("detection", "segmentation")
 
 
@@ -130,7 +138,7 @@ def read(
     if name is not None:
         reader(name)  # an unknown format is said before a missing path
     path = Path(address.target) if address.format else _located(address.target)
-    chosen = reader(name) if name is not None else _claiming(path)
+    chosen = reader(name) if name is not None else _claiming(path, task)
     source = Source(
         path=path,
         split=address.split,
@@ -220,8 +228,8 @@ def _located(target: str) -> Path:
     raise DataError(f"{target}: there is no such file or folder {where}{guess}")
 
 
-def _claiming(path: Path) -> Reader:
-    readers = [reader(name) for name in _READERS]
+def _claiming(path: Path, task: str | None) -> Reader:
+    readers = [reader(name) for name in dict.fromkeys((*_ASKED_FIRST.get(task or "", ()), *_READERS))]
     for candidate in readers:
         if candidate.claims(path):
             return candidate

@@ -48,6 +48,7 @@ class Plan:
         decay: The last so many steps of a run, over which the learning rate falls to zero.
         warmup: Steps over which each stage's learning rate rises.
         dense_rate, rate: Learning rates of the stages.
+        eyes: Share of the second stage's rate at which what sees already is trained on: more would blur it again.
         dense_batch, batch: Pictures a step of the stages.
         dense_weight: Weight of the dense loss in the second stage.
         between: Steps of the first stage's kind between any two of the second's: they cost a fifth as much a picture.
@@ -62,6 +63,7 @@ class Plan:
     warmup: int = 150
     dense_rate: float = 2e-3
     rate: float = 1.5e-3
+    eyes: float = 0.4
     dense_batch: int = 16
     batch: int = 8
     dense_weight: float = 0.3
@@ -76,7 +78,7 @@ class Plan:
         return step < self.dense or (step - self.dense) % (self.between + 1) > 0
 
     def learning_rate(self, step: int) -> float:
-        """Returns the rate of a step: up, flat, and down at the end of each stage."""
+        """Returns the decoder's rate in a step, or the tower's in the first stage: up, flat, down at the end."""
         if step < self.dense:
             return self.dense_rate * min(1, (step + 1) / self.warmup, (self.dense - step) / (0.3 * self.dense))
         return self.rate * min(1, (step - self.dense + 1) / self.warmup, (self.steps - step) / self.decay)
@@ -146,14 +148,16 @@ class Pretraining:
             run, names = self._dense_step, ("eyes",)
         trained = {name: (self.groups[name].values, self.groups[name].state) for name in names}
         fixed = {name: group.values for name, group in self.groups.items() if name not in names}
-        rate = jnp.float32(self.plan.learning_rate(number))
-        trained, losses = run(trained, fixed, rate, batch.arrays())
+        rate = self.plan.learning_rate(number)
+        eyes = rate if number < self.plan.dense else self.plan.eyes * rate
+        rates = {"eyes": jnp.float32(eyes), "tongue": jnp.float32(rate)}
+        trained, losses = run(trained, fixed, rates, batch.arrays())
         for name, (values, state) in trained.items():
             self.groups[name].values, self.groups[name].state = values, state
         return losses
 
     def _stepper(self, loss_of: Callable, names: tuple[str, ...]) -> Callable:
-        def step(trained: Any, fixed: Any, rate: Array, batch: Any) -> Any:
+        def step(trained: Any, fixed: Any, rates: dict[str, Array], batch: Any) -> Any:
             def loss(values: dict[str, list[Any]]) -> tuple[Array, dict[str, Array]]:
                 every = values | fixed
                 eyes, text = (jax.tree.unflatten(group.structure, every[n]) for n, group in self.groups.items())
@@ -162,7 +166,8 @@ class Pretraining:
             held = {name: trained[name][0] for name in names}
             (_, losses), gradients = jax.value_and_grad(loss, has_aux=True)(held)
             updated = {
-                name: self.groups[name].apply(trained[name][1], gradients[name], held[name], rate) for name in names
+                name: self.groups[name].apply(trained[name][1], gradients[name], held[name], rates[name])
+                for name in names
             }
             return updated, losses
 

@@ -111,7 +111,9 @@ def test_missing_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unknown_format(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"unknown format 'coc0': did you mean 'coco'\? Known: chat, coco, csv, "):
+    with pytest.raises(
+        UsageError, match=r"unknown format 'coc0': did you mean 'coco'\? Known: chat, coco, coco_captions, csv, "
+    ):
         read(tmp_path, format="coc0")
 
 
@@ -242,5 +244,5 @@ def test_every_reader_of_the_table(name: str) -> None:
 
 
 def test_the_order_of_the_table() -> None:
-    first = ("refcoco", "coco", "voc", "yolo", "chat", "vqa", "receipts", "text_lines", "jsonl", "word_labels")
-    assert reader_names() == (*first, "csv", "folder", "hub", "shapes")
+    first = ("refcoco", "coco", "coco_captions", "flickr", "voc", "yolo", "chat", "vqa", "receipts", "text_lines")
+    assert reader_names() == (*first, "jsonl", "word_labels", "csv", "folder", "hub", "shapes")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
+from mmtune.codecs.plain_text import is_encodable
 from mmtune.errors import RecipeError
 from mmtune.records import Output, Prediction, Query, Record, Span, Target
 from mmtune.task import Task
@@ -147,7 +148,7 @@ class Captioning(Task):
         """Returns the captions as they are taught, each once, without those that cannot be."""
         spaced = (_spaced(text.lower() if self.options.lower_case else text) for text in record.texts)
         most = self.options.max_length or math.inf
-        return tuple(dict.fromkeys(text for text in spaced if text and len(text) <= most and _is_encodable(text)))
+        return tuple(dict.fromkeys(text for text in spaced if text and len(text) <= most and is_encodable(text)))
 
     def _length(self, record: Record, tokenizer: "Tokenizer") -> int:
         return 1 + max((len(tokenizer.encode(text)) for text in self._texts(record)), default=0)
@@ -155,11 +156,3 @@ class Captioning(Task):
 
 def _spaced(text: str) -> str:
     return " ".join(text.split())
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
-from mmtune.codecs.plain_text import WHITE_SPACE, plain_text
+from mmtune.codecs.plain_text import WHITE_SPACE, is_encodable, plain_text
 from mmtune.errors import RecipeError
 from mmtune.metrics.ocr import SEVERAL, right_texts
 from mmtune.records import Output, Prediction, Query, Record, Span, Target
@@ -84,7 +84,7 @@ class OCR(Task):
         if not texts:
             return ("expected the text on the picture, found none",)
         problems = []
-        if not all(map(_is_encodable, texts)):
+        if not all(map(is_encodable, texts)):
             problems.append("expected text, found half of a surrogate pair in it, which cannot be written as UTF-8")
         longest, most = max(map(len, texts)), self.options.max_length
         if most and longest > most:
@@ -157,13 +157,5 @@ class OCR(Task):
         )
 
     def _length(self, record: Record, tokenizer: "Tokenizer") -> int:
-        texts = filter(_is_encodable, self._texts(record))
+        texts = filter(is_encodable, self._texts(record))
         return 1 + max((len(tokenizer.encode(text)) for text in texts), default=0)
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

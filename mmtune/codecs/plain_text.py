@@ -27,3 +27,12 @@ def plain_text(text: str, *, white_space: str = "keep", lower_case: bool = False
     if white_space == "collapse":
         return " ".join(text.split())
     return text.replace("\r\n", "\n").replace("\r", "\n").strip()
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a text can be written as UTF-8: it holds no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

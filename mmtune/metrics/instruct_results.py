@@ -7,7 +7,7 @@ from mmtune.data.dataset import FaultLog
 from mmtune.errors import DataError, UsageError, unknown_name
 from mmtune.metrics.coco import id_key
 from mmtune.metrics.instruct import InstructMetric, right_answers
-from mmtune.metrics.vqa_results import Answer, read_answers
+from mmtune.metrics.vqa_results import matched_answers
 from mmtune.records import Prediction
 
 FORMATS = ("jsonl", "tsv")
@@ -43,21 +43,7 @@ def score_instruct(truth: str | Path, predictions: str | Path, form: str | None,
     records = {id_key(record.id): record for record in data if right_answers(record)}
     if not records:
         raise DataError(f"{truth}: expected questions with answers, found none that has one: there is nothing to score")
-    before = len(log.faults)
-    found: dict[str, Answer] = {}
-    for answer in read_answers(Path(predictions), form, log):
-        if answer.id not in records:
-            problem = f"the truth has no question {answer.id!r}; the answer was left out"
-            log.add(answer.where, answer.id, "unknown question", problem)
-        elif answer.id in found:
-            problem = f"the question has an answer in {found[answer.id].where} already, which was kept"
-            log.add(answer.where, answer.id, "duplicate answer", problem)
-        else:
-            found[answer.id] = answer
-    refused = log.faults[before:]
-    if not found:
-        first = f"; the first: {refused[0].file}: {refused[0].problem}" if refused else ""
-        raise DataError(f"{predictions}: expected answers to the questions of {truth}, found none{first}")
+    found, refused = matched_answers(records, truth, predictions, form, log)
     metric = InstructMetric()
     for key, record in records.items():
         if key not in found:
@@ -66,4 +52,4 @@ def score_instruct(truth: str | Path, predictions: str | Path, form: str | None,
         metric.update(record, Prediction(record.id, "", found[key].text if key in found else ""))
     metrics = metric.compute()
     del metrics["perplexity"]
-    return {"task": "instruct", "n": metric.answers, "metrics": metrics, "invalid": len(refused)}
+    return {"task": "instruct", "n": metric.answers, "metrics": metrics, "invalid": refused}

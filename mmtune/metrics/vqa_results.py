@@ -8,11 +8,12 @@ from typing import Any
 from mmtune.data.dataset import FaultLog
 from mmtune.data.json_files import load_json
 from mmtune.data.json_lines import json_rows, short
+from mmtune.data.text_files import decoded_text
 from mmtune.errors import DataError, UsageError, unknown_name
 from mmtune.metrics.coco import id_key
 from mmtune.metrics.result_files import only_file
 from mmtune.metrics.vqa import VQAMetric
-from mmtune.records import Prediction
+from mmtune.records import Prediction, Record
 
 FORMATS = ("vqa", "okvqa", "jsonl", "tsv")
 """Forms of answer files: JSON in one of the official forms; the same, scored without leave-one-out; predictions of
@@ -70,6 +71,32 @@ def score_vqa(truth: str | Path, predictions: str | Path, form: str | None, log:
     if not any(record.texts for record in data):
         raise DataError(f"{truth}: expected questions with answers, found none that has one: there is nothing to score")
     records = {id_key(record.id): record for record in data}
+    found, refused = matched_answers(records, truth, predictions, form, log)
+    metric = VQAMetric("okvqa" if form == "okvqa" else "auto", choose=any(answer.chosen for answer in found.values()))
+    for key, record in records.items():
+        if key not in found and record.texts:
+            problem = "there is no answer to this question of the truth; it counts as wrong"
+            log.add(str(predictions), record.id, "missing answer", problem)
+        metric.update(record, Prediction(record.id, record.prefix or "", found[key].text if key in found else ""))
+    return {"task": "vqa", "n": metric.count, "metrics": metric.compute(), "invalid": refused}
+
+
+def matched_answers(
+    records: Mapping[str, Record], truth: str | Path, predictions: str | Path, form: str | None, log: FaultLog
+) -> tuple[dict[str, Answer], int]:
+    """Returns the answers of a file by the ids of their questions, and how many could not be used; those are logged.
+
+    Args:
+        records: The truth by `id_key` of its ids.
+        truth: Its address, for messages.
+        predictions: The file.
+        form: One of `FORMATS`, or None.
+        log: Takes the faults.
+
+    Raises:
+        UsageError: For an unknown form.
+        DataError: When the file holds no answer to any of the questions.
+    """
     before = len(log.faults)
     found: dict[str, Answer] = {}
     for answer in read_answers(Path(predictions), form, log):
@@ -85,13 +112,7 @@ def score_vqa(truth: str | Path, predictions: str | Path, form: str | None, log:
     if not found:
         first = f"; the first: {refused[0].file}: {refused[0].problem}" if refused else ""
         raise DataError(f"{predictions}: expected answers to the questions of {truth}, found none{first}")
-    metric = VQAMetric("okvqa" if form == "okvqa" else "auto", choose=any(answer.chosen for answer in found.values()))
-    for key, record in records.items():
-        if key not in found and record.texts:
-            problem = "there is no answer to this question of the truth; it counts as wrong"
-            log.add(str(predictions), record.id, "missing answer", problem)
-        metric.update(record, Prediction(record.id, record.prefix or "", found[key].text if key in found else ""))
-    return {"task": "vqa", "n": metric.count, "metrics": metric.compute(), "invalid": len(refused)}
+    return found, len(refused)
 
 
 def read_answers(path: Path, form: str | None, log: FaultLog) -> Iterator[Answer]:
@@ -145,15 +166,8 @@ def _answer(item: Any, where: str, log: FaultLog) -> Iterator[Answer]:
 
 
 def _lines(path: Path, log: FaultLog) -> Iterator[Answer]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected text in UTF-8, but byte {error.start} is none; save it as UTF-8") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    for number, line in enumerate(
-        text.split("\n"), 1
-    ):  # unlike str.splitlines, which knows more than the ends of lines
+    # Unlike str.splitlines, which knows more than the ends of lines.
+    for number, line in enumerate(decoded_text(path).split("\n"), 1):
         key, tab, answer = line.rstrip("\r").partition("\t")
         if tab:
             yield Answer(f"{path}:{number}", key.strip(), answer)

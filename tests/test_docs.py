@@ -82,7 +82,8 @@ def commands(block: Block) -> list[Command]:
 def shortened(words: list[str]) -> list[str]:
     if words[0] != "train" or "--resume" in words:
         return words
-    return [*words, "--steps", str(STEPS), "--set", f"eval_every={STEPS}", f"save_every={STEPS}"]
+    dense = ["dense.steps=1"] if any(word.startswith("dense.steps=") for word in words) else []
+    return [*words, "--steps", str(STEPS), "--set", f"eval_every={STEPS}", f"save_every={STEPS}", *dense]
 
 
 def made_by(words: list[str]) -> str | None:

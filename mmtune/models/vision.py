@@ -11,6 +11,7 @@ from mmtune.models.spec import VisionSpec
 from mmtune.models.weights import Tree
 
 PATH = "model.vision_tower.encoder"
+PATCHES = "model.vision_tower.embeddings.patch_embedding"
 PROJECTOR = "model.multi_modal_projector.linear"
 
 
@@ -60,8 +61,8 @@ def _patches(images: Array, weights: Tree, size: int) -> Array:
     rows, columns = height // size, width // size
     x = images[:, : rows * size, : columns * size].reshape(batch, rows, size, columns, size, channels)
     x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * columns, size * size * channels)
-    kernel = weights["kernel"].astype(x.dtype).reshape(size * size * channels, -1)
-    return x @ kernel + weights["bias"].astype(x.dtype)
+    kernel = weights["kernel"].reshape(size * size * channels, -1)
+    return linear(x, kernel, PATCHES, NO_ADAPTER, weights["bias"])
 
 
 def _block(weights: Tree, x: Array, *, spec: VisionSpec, path: str, adapter: Adapter) -> Array:

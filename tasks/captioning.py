@@ -1,7 +1,6 @@
 """Captions: `caption en` -> `a man riding a wave on top of a surfboard`."""
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,24 +10,17 @@ import numpy as np
 
 from mmtune.codecs.plain_text import is_encodable
 from mmtune.errors import RecipeError
-from mmtune.records import Output, Prediction, Query, Record, Span, Target
-from mmtune.task import Task
+from mmtune.records import Query, Record, Span, Target
+from mmtune.text_task import TextTask
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from mmtune.data.dataset import FaultLog
     from mmtune.metrics.base import Metric
-    from mmtune.models.tokenizer import Tokenizer
 
 PROMPTS = ("cap", "caption", "describe")
 """PaliGemma's words for captions: as the web writes them, as people write them, and longer ones."""
 
 ALL = "all"
-
-_UNKNOWN = 64  # tokens of a caption that nobody knows: twice the longest of PaliGemma's transfers
-# What bytes that are no UTF-8 become, and tokens that mean a place or a mask.
-_NO_TEXT = re.compile("\ufffd|<loc[0-9]{4}>|<seg[0-9]{3}>")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +59,7 @@ class CaptioningOptions:
 
 
 @final
-class Captioning(Task):
+class Captioning(TextTask):
     """What is on a picture, in a sentence."""
 
     name: ClassVar[str] = "captioning"
@@ -79,7 +71,7 @@ class Captioning(Task):
         """Returns whether there is no caption to teach."""
         if not any(text.strip() for text in record.texts):
             return (f"expected a caption, found {'empty ones' if record.texts else 'none'}",)
-        if self._texts(record):
+        if self.taught(record):
             return ()
         if any(len(_spaced(text)) > self.options.max_length for text in record.texts) and self.options.max_length:
             return (f"every caption has more than {self.options.max_length} characters (options.max_length)",)
@@ -92,7 +84,7 @@ class Captioning(Task):
     def targets(self, record: Record, query: Query, rng: np.random.Generator | None = None) -> Sequence[Target]:
         """Returns the captions, or as many as `references` says: with `rng` a random choice, otherwise the first."""
         del query
-        texts = self._texts(record)
+        texts = self.taught(record)
         if not texts:
             raise ValueError(f"record {record.id} has no caption; `check` refuses it")
         count = len(texts) if self.options.references == ALL else min(int(self.options.references), len(texts))
@@ -100,36 +92,15 @@ class Captioning(Task):
             texts = tuple(texts[place] for place in rng.permutation(len(texts))[:count])
         return tuple((Span(text),) for text in texts[:count])
 
-    def parse(self, record: Record, answers: Sequence[tuple[Query, Output]]) -> Prediction:
-        """Takes the text as one line. Broken characters, and tokens that are no text, make it invalid."""
-        texts = [_spaced(output.text) for _, output in answers]
-        return Prediction(
-            record.id,
-            prompt="\n".join(query.prompt for query, _ in answers),
-            text="\n".join(texts),
-            tokens=tuple(pair for _, output in answers for pair in zip(output.tokens, output.logprobs, strict=False)),
-            invalid=sum(_NO_TEXT.search(text) is not None for text in texts),
-        )
+    def read(self, text: str) -> str:
+        """Takes the text as one line."""
+        return _spaced(text)
 
     def metric(self) -> "Metric":
         """Returns an empty state."""
         from mmtune.metrics.caption import CaptionMetric
 
         return CaptionMetric(lower_case=self.options.lower_case, java=self.options.java)
-
-    def max_tokens(self, records: Sequence[Record], tokenizer: "Tokenizer") -> int:
-        """Returns the length of the longest caption, end included, rounded up to 16.
-
-        Where the captions of a record are not known that is at least 64.
-        """
-        unknown = not records or any(not record.texts for record in records)
-        lengths = [self._length(record, tokenizer) for record in records]
-        return 16 * math.ceil(max([_UNKNOWN if unknown else 1, *lengths]) / 16)
-
-    def target_bound(self, record: Record, query: Query, tokenizer: "Tokenizer") -> int:
-        """Returns the length of the longest caption, end included."""
-        del query
-        return self._length(record, tokenizer)
 
     @classmethod
     def score_files(cls, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
@@ -138,20 +109,11 @@ class Captioning(Task):
 
         return score_captions(truth, predictions, form, log)
 
-    def draw(self, image: "Image.Image", prediction: Prediction) -> "Image.Image":
-        """Returns the picture with the caption beneath."""
-        from mmtune.reports.captioned import draw_text
-
-        return draw_text(image, prediction.text.split("\n"))
-
-    def _texts(self, record: Record) -> tuple[str, ...]:
+    def taught(self, record: Record) -> tuple[str, ...]:
         """Returns the captions as they are taught, each once, without those that cannot be."""
         spaced = (_spaced(text.lower() if self.options.lower_case else text) for text in record.texts)
         most = self.options.max_length or math.inf
         return tuple(dict.fromkeys(text for text in spaced if text and len(text) <= most and is_encodable(text)))
-
-    def _length(self, record: Record, tokenizer: "Tokenizer") -> int:
-        return 1 + max((len(tokenizer.encode(text)) for text in self._texts(record)), default=0)
 
 
 def _spaced(text: str) -> str:

@@ -1,7 +1,5 @@
 """Reading text: `ocr` -> what stands on the picture, line by line."""
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +10,12 @@ import numpy as np
 from mmtune.codecs.plain_text import WHITE_SPACE, is_encodable, plain_text
 from mmtune.errors import RecipeError
 from mmtune.metrics.ocr import SEVERAL, right_texts
-from mmtune.records import Output, Prediction, Query, Record, Span, Target
-from mmtune.task import Task
+from mmtune.records import Query, Record, Span, Target
+from mmtune.text_task import TextTask
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from mmtune.data.dataset import FaultLog
     from mmtune.metrics.base import Metric
-    from mmtune.models.tokenizer import Tokenizer
-
-_UNKNOWN = 64  # tokens of a text that nobody knows: a line or two
-# What bytes that are no UTF-8 become, and tokens that mean a place or a mask.
-_NO_TEXT = re.compile("\ufffd|<loc[0-9]{4}>|<seg[0-9]{3}>")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +56,7 @@ class OCROptions:
 
 
 @final
-class OCR(Task):
+class OCR(TextTask):
     """The words on a picture: single words, lines, whole pages.
 
     CER compares checkpoints, the lower the better: of long texts hardly one is read without any error, so that
@@ -80,7 +71,7 @@ class OCR(Task):
 
     def check(self, record: Record) -> Sequence[str]:
         """Returns what is wrong with the text; an empty one is right: there is nothing to read on the picture."""
-        texts = self._texts(record)
+        texts = self.taught(record)
         if not texts:
             return ("expected the text on the picture, found none",)
         problems = []
@@ -98,21 +89,11 @@ class OCR(Task):
     def targets(self, record: Record, query: Query, rng: np.random.Generator | None = None) -> Sequence[Target]:
         """Returns the text, or each of its versions; an empty text is an answer that ends at once."""
         del query, rng
-        return tuple((Span(text),) if text else () for text in dict.fromkeys(self._texts(record)))
+        return tuple((Span(text),) if text else () for text in dict.fromkeys(self.taught(record)))
 
-    def parse(self, record: Record, answers: Sequence[tuple[Query, Output]]) -> Prediction:
-        """Takes the text, composed (NFC) and without white space at its ends.
-
-        Broken characters, and tokens that are no text, make it invalid.
-        """
-        texts = [plain_text(output.text) for _, output in answers]
-        return Prediction(
-            record.id,
-            prompt="\n".join(query.prompt for query, _ in answers),
-            text="\n".join(texts),
-            tokens=tuple(pair for _, output in answers for pair in zip(output.tokens, output.logprobs, strict=False)),
-            invalid=sum(_NO_TEXT.search(text) is not None for text in texts),
-        )
+    def read(self, text: str) -> str:
+        """Takes the text composed (NFC) and without white space at its ends."""
+        return plain_text(text)
 
     def metric(self) -> "Metric":
         """Returns an empty state."""
@@ -121,20 +102,6 @@ class OCR(Task):
         options = self.options
         return OCRMetric(options.white_space, options.lower_case or not options.case_sensitive, options.several)
 
-    def max_tokens(self, records: Sequence[Record], tokenizer: "Tokenizer") -> int:
-        """Returns the length of the longest text, end included, rounded up to 16.
-
-        Where the text of a record is not known that is at least 64.
-        """
-        unknown = not records or any(not record.texts for record in records)
-        lengths = [self._length(record, tokenizer) for record in records]
-        return 16 * math.ceil(max([_UNKNOWN if unknown else 1, *lengths]) / 16)
-
-    def target_bound(self, record: Record, query: Query, tokenizer: "Tokenizer") -> int:
-        """Returns the length of the longest version of the text, end included."""
-        del query
-        return self._length(record, tokenizer)
-
     @classmethod
     def score_files(cls, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
         """Scores folders of text files, lines `id<TAB>text`, JSON and SROIE's key files against any reader's truth."""
@@ -142,20 +109,10 @@ class OCR(Task):
 
         return score_ocr(truth, predictions, form, log)
 
-    def draw(self, image: "Image.Image", prediction: Prediction) -> "Image.Image":
-        """Returns the picture with the text beneath."""
-        from mmtune.reports.captioned import draw_text
-
-        return draw_text(image, prediction.text.split("\n"))
-
-    def _texts(self, record: Record) -> tuple[str, ...]:
+    def taught(self, record: Record) -> tuple[str, ...]:
         """Returns the right transcriptions as they are taught."""
         options = self.options
         return tuple(
             plain_text(text, white_space=options.white_space, lower_case=options.lower_case)
             for text in right_texts(record, options.several)
         )
-
-    def _length(self, record: Record, tokenizer: "Tokenizer") -> int:
-        texts = filter(is_encodable, self._texts(record))
-        return 1 + max((len(tokenizer.encode(text)) for text in texts), default=0)

@@ -12,8 +12,8 @@ import numpy as np
 from mmtune.errors import DataError, RecipeError
 from mmtune.metrics.vqa import SCORINGS, most_common, right_answers
 from mmtune.metrics.vqa_normalise import spaced
-from mmtune.records import Output, Prediction, Query, Record, Span, Target
-from mmtune.task import Task
+from mmtune.records import Prediction, Query, Record, Span, Target
+from mmtune.text_task import TextTask, longest_text
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,7 +30,6 @@ VERB = "answer "
 
 # PaliGemma's transfer to A-OKVQA, multiple choice, separates the choices so.
 _CHOOSE, _SEPARATOR = " choose from: ", " \t "
-_UNKNOWN = 32  # tokens of an answer that nobody knows: the limit of PaliGemma's VQA transfers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +69,12 @@ class VQAOptions:
 
 
 @final
-class VQA(Task):
+class VQA(TextTask):
     """Questions about pictures."""
 
     name: ClassVar[str] = "vqa"
     needs_prompt: ClassVar[bool] = True
+    unknown_length: ClassVar[int] = 32  # the limit of PaliGemma's VQA transfers
     headline: ClassVar[str] = "accuracy"
     Options: ClassVar[type] = VQAOptions
     options: VQAOptions
@@ -84,7 +84,7 @@ class VQA(Task):
         problems = []
         if not (record.prefix or "").strip():
             problems.append("expected a question (prefix), found none")
-        if not self._answers(record):
+        if not self.taught(record):
             problems.append(f"expected an answer, found {'empty ones' if record.texts else 'none'}")
         return problems
 
@@ -102,25 +102,20 @@ class VQA(Task):
     def targets(self, record: Record, query: Query, rng: np.random.Generator | None = None) -> Sequence[Target]:
         """Returns one target: the most frequent answer, or with `rng` and the option "sample" a random one."""
         del query
-        answers = self._answers(record)
+        answers = self.taught(record)
         if not answers:
             raise ValueError(f"record {record.id} has no answer; `check` refuses it")
         if self.options.answers == "sample" and rng is not None:
             return ((Span(answers[rng.integers(len(answers))]),),)
         return ((Span(most_common(answers)),),)
 
-    def parse(self, record: Record, answers: Sequence[tuple[Query, Output]]) -> Prediction:
-        """Takes the text as it is. No text is invalid, and so is one that is none of the choices."""
-        texts = [spaced(output.text) for _, output in answers]
-        labels = [query.labels for query, _ in answers]
-        wrong = [not text or (offered and text not in offered) for text, offered in zip(texts, labels, strict=True)]
-        return Prediction(
-            record.id,
-            prompt="\n".join(query.prompt for query, _ in answers),
-            text="\n".join(texts),
-            tokens=tuple(pair for _, output in answers for pair in zip(output.tokens, output.logprobs, strict=False)),
-            invalid=sum(map(bool, wrong)),
-        )
+    def read(self, text: str) -> str:
+        """Takes the text as one line."""
+        return spaced(text)
+
+    def is_valid(self, query: Query, text: str) -> bool:
+        """Returns whether there is an answer, and one of the choices where there are some."""
+        return bool(text) and (not query.labels or text in query.labels)
 
     def metric(self) -> "Metric":
         """Returns an empty state."""
@@ -141,25 +136,16 @@ class VQA(Task):
             return None
 
     def max_tokens(self, records: Sequence[Record], tokenizer: "Tokenizer") -> int:
-        """Returns the length of the longest answer or choice, end included, rounded up to 16.
-
-        Where the answers to a record are not known that is at least 32.
-        """
-        texts: set[str] = set()
-        length = 0 if records else _UNKNOWN
-        for record in records:
-            answers = self._answers(record)
-            texts.update(answers, self._choices(record))
-            length = length if answers else _UNKNOWN
-        length = max([length, *(len(tokenizer.encode(text)) + 1 for text in texts)])
-        return 16 * math.ceil(length / 16)
+        """Returns the length of the longest answer or choice, end included, rounded up to 16."""
+        choices = {text for record in records for text in self._choices(record)}
+        longest = 16 * math.ceil(longest_text(choices, tokenizer) / 16)
+        return max(longest, super().max_tokens(records, tokenizer))
 
     def target_bound(self, record: Record, query: Query, tokenizer: "Tokenizer") -> int:
         """Returns the length of the longest answer that may be taught, end included."""
         del query
-        answers = self._answers(record)
-        taught = set(answers) if self.options.answers == "sample" else {most_common(answers)}
-        return max(len(tokenizer.encode(text)) for text in taught) + 1
+        answers = self.taught(record)
+        return longest_text(answers if self.options.answers == "sample" else (most_common(answers),), tokenizer)
 
     @classmethod
     def score_files(cls, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
@@ -178,12 +164,12 @@ class VQA(Task):
         """Returns what the question offers to choose from, as it is taught; nothing unless the options say so."""
         if self.options.prompt != "choose" or record.question is None:
             return ()
-        return self._taught(record.question.choices)
+        return self._spaced(record.question.choices)
 
-    def _answers(self, record: Record) -> tuple[str, ...]:
+    def taught(self, record: Record) -> tuple[str, ...]:
         """Returns the right answers as they are taught, those without text left out."""
-        return self._taught(right_answers(record, self.options.prompt == "choose"))
+        return self._spaced(right_answers(record, self.options.prompt == "choose"))
 
-    def _taught(self, answers: Sequence[str]) -> tuple[str, ...]:
+    def _spaced(self, answers: Sequence[str]) -> tuple[str, ...]:
         spaced_answers = (spaced(answer.lower() if self.options.lower_case else answer) for answer in answers)
         return tuple(answer for answer in spaced_answers if answer)

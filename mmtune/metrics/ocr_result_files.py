@@ -1,18 +1,17 @@
 """Reading files of texts that were read off pictures, before anything is known of the truth."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmtune.data.dataset import FaultLog
 from mmtune.data.json_files import load_json
-from mmtune.data.json_lines import json_rows, short
+from mmtune.data.json_lines import short
 from mmtune.data.receipts import FIELDS
-from mmtune.data.tables import first_key, natural_key
+from mmtune.data.tables import natural_key
 from mmtune.data.text_files import FOUND, TRUTH, decoded_text, read_text, text_stem
 from mmtune.errors import DataError, UsageError, unknown_name
-from mmtune.metrics.coco import id_key
+from mmtune.metrics.text_results import TextKind, TextResult, read_text_results
 
 FORMATS = ("text", "tsv", "json", "jsonl", "sroie")
 """Forms of result files: a text file a picture; lines `id<TAB>text`; JSON; predictions of mmtune; SROIE's facts."""
@@ -25,26 +24,14 @@ EXPECTED = (
     'or SROIE\'s files such as 1.json with {"company": "...", "total": "..."}'
 )
 
-_ID_KEYS = ("record", "id", "image", "image_id", "file_name", "filename", "img_path", "image_path")
-_TEXT_KEYS = ("text", "prediction", "answer", "ocr", "suffix", "transcription")
-_LISTS = ("results", "predictions", "data", "annotations")
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A text that was read off a picture.
-
-    Attributes:
-        where: File, and line or item.
-        id: Of the picture: its record's id, name, or name without suffix.
-        text: What was read.
-        is_whole_file: Whether the text is that of a file that was pointed at.
-    """
-
-    where: str
-    id: str
-    text: str
-    is_whole_file: bool = False
+KIND = TextKind(
+    noun="text",
+    owner="picture",
+    ids=("record", "id", "image", "image_id", "file_name", "filename", "img_path", "image_path"),
+    texts=("text", "prediction", "answer", "ocr", "suffix", "transcription"),
+    expected=EXPECTED,
+    item="an object with the id of a picture and a text",
+)
 
 
 def told_format(path: Path, form: str | None) -> str:
@@ -77,13 +64,13 @@ def told_format(path: Path, form: str | None) -> str:
     return "text" if is_text and suffix != ".tsv" else "tsv"
 
 
-def read_readings(path: Path, form: str, log: FaultLog) -> list[Reading]:
+def read_readings(path: Path, form: str, log: FaultLog) -> list[TextResult]:
     """Returns the texts in a file or folder; what cannot be used is logged.
 
     Args:
         path: See `EXPECTED`.
         form: As `told_format` gives it.
-        log: Takes "malformed line" and "unreadable text".
+        log: Takes "malformed text" and "unreadable text".
 
     Raises:
         DataError: When it cannot be read as that form.
@@ -94,17 +81,13 @@ def read_readings(path: Path, form: str, log: FaultLog) -> list[Reading]:
         return list(_facts(path, log))
     if path.is_dir():
         raise DataError(f"{path}: expected a file for the form {form}, found a folder")
-    if form == "tsv":
-        return list(_lines(path, log))
-    if form == "jsonl" and path.suffix.lower() != ".json":
-        return [one for row in json_rows(path, log) for one in _item(row.values, row.place, log)]
-    return list(_json(path, log))
+    return list(read_text_results(path, form, KIND, log))
 
 
-def _texts(path: Path, log: FaultLog) -> Iterator[Reading]:
+def _texts(path: Path, log: FaultLog) -> Iterator[TextResult]:
     """Yields the text of each file: `1.ocr.txt` and `1.pred.txt`, where there are none `1.txt` and `1.gt.txt`."""
     if path.is_file():
-        yield Reading(str(path), text_stem(path.name), read_text(path), is_whole_file=True)
+        yield TextResult(str(path), text_stem(path.name), read_text(path))
         return
     files = sorted((file for file in path.rglob("*.txt") if file.is_file()), key=lambda file: natural_key(str(file)))
     marked = [file for file in files if file.name.lower().endswith(FOUND)]
@@ -112,41 +95,9 @@ def _texts(path: Path, log: FaultLog) -> Iterator[Reading]:
     for file in marked or plain or files:
         key = (file.parent.relative_to(path) / text_stem(file.name)).as_posix()
         try:
-            yield Reading(str(file), key, read_text(file))
+            yield TextResult(str(file), key, read_text(file))
         except DataError as error:
             log.add(file, key, "unreadable text", f"{error}; it was left out")
-
-
-def _lines(path: Path, log: FaultLog) -> Iterator[Reading]:
-    # Unlike str.splitlines, which knows more than the ends of lines.
-    for number, line in enumerate(decoded_text(path).split("\n"), 1):
-        key, tab, text = line.rstrip("\r").partition("\t")
-        if tab and key.strip():
-            yield Reading(f"{path}:{number}", key.strip(), text)
-        elif line.strip():
-            problem = f"expected an id, a tab and a text, found {short(line)}; the line was left out"
-            log.add(f"{path}:{number}", None, "malformed line", problem)
-
-
-def _json(path: Path, log: FaultLog) -> Iterator[Reading]:
-    content = load_json(path)
-    if isinstance(content, Mapping):
-        inner = next((content[key] for key in _LISTS if isinstance(content.get(key), list)), None)
-        content = [{"id": key, "text": text} for key, text in content.items()] if inner is None else inner
-    if not isinstance(content, list):
-        raise DataError(f"{path}: expected {EXPECTED}; found {type(content).__name__}")
-    for position, item in enumerate(content):
-        yield from _item(item, f"{path}, item {position}", log)
-
-
-def _item(item: Any, where: str, log: FaultLog) -> Iterator[Reading]:
-    values = item if isinstance(item, Mapping) else {}
-    key, text = values.get(first_key(values, _ID_KEYS) or ""), values.get(first_key(values, _TEXT_KEYS) or "")
-    if isinstance(key, (str, int, float)) and not isinstance(key, bool) and isinstance(text, str):
-        yield Reading(where, id_key(key), text)
-        return
-    problem = f"expected an object with the id of a picture and a text, found {short(item)}; it was left out"
-    log.add(where, id_key(key) if isinstance(key, (str, int)) else None, "malformed line", problem)
 
 
 def _is_facts(content: Any) -> bool:
@@ -157,7 +108,7 @@ def _is_facts(content: Any) -> bool:
     return any(set(FIELDS) & one.keys() for one in (content, *objects))
 
 
-def _facts(path: Path, log: FaultLog) -> Iterator[Reading]:
+def _facts(path: Path, log: FaultLog) -> Iterator[TextResult]:
     """Yields a text a fact; its id is `1/total`."""
     files = [path]
     if path.is_dir():
@@ -172,13 +123,13 @@ def _facts(path: Path, log: FaultLog) -> Iterator[Reading]:
             continue
         if not isinstance(content, Mapping):
             problem = f"expected a JSON object of facts, found {short(content)}; it was left out"
-            log.add(file, key, "malformed line", problem)
+            log.add(file, key, "malformed text", problem)
             continue
         several = [(name, one) for name, one in content.items() if isinstance(one, Mapping)]
         for name, facts in several or [(key, content)]:
             for field, text in facts.items():
                 if isinstance(text, (str, int, float)):
-                    yield Reading(str(file), f"{name}/{field}", str(text))
+                    yield TextResult(str(file), f"{name}/{field}", str(text))
                 else:
                     problem = f"expected a text as {field}, found {short(text)}; it was left out"
-                    log.add(file, f"{name}/{field}", "malformed line", problem)
+                    log.add(file, f"{name}/{field}", "malformed text", problem)

@@ -7,9 +7,10 @@ from mmtune.data.dataset import Dataset, FaultLog
 from mmtune.data.text_files import TRUTH
 from mmtune.errors import DataError
 from mmtune.metrics.ocr import OCRMetric
-from mmtune.metrics.ocr_result_files import FACTS, Reading, read_readings, told_format
+from mmtune.metrics.ocr_result_files import FACTS, KIND, read_readings, told_format
 from mmtune.metrics.result_matching import RecordIndex
-from mmtune.records import Prediction, Record
+from mmtune.metrics.text_results import TextResult, matched
+from mmtune.records import Prediction
 
 
 def score_ocr(truth: str | Path, predictions: str | Path, form: str | None, log: FaultLog) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def score_ocr(truth: str | Path, predictions: str | Path, form: str | None, log:
         truth: Whatever `mmtune.data.read` takes, without need of pictures; or a text file, or a folder of them.
         predictions: See `mmtune.metrics.ocr_result_files.EXPECTED`. A picture without a text counts as read as empty.
         form: One of `mmtune.metrics.ocr_result_files.FORMATS`; None: told from the content.
-        log: Takes the faults of the truth, and "malformed line", "unreadable text", "unknown picture", "duplicate text"
+        log: Takes the faults of the truth, and "malformed text", "unreadable text", "unknown picture", "duplicate text"
             and "missing text" of the predictions.
 
     Returns:
@@ -39,20 +40,25 @@ def score_ocr(truth: str | Path, predictions: str | Path, form: str | None, log:
         raise DataError(f"{truth}: expected pictures with their text, found none that has one: nothing can be scored")
     before = len(log.faults)
     readings = read_readings(path, form, log)
+    malformed = len(log.faults) - before
     if form == "text" and readings and all(_is_truth(reading, data) for reading in readings):
         raise DataError(f"{path}: expected texts that were read, found only the truth itself")
-    found = _matched(readings, data, log)
-    refused = log.faults[before:]
-    if not found:
-        first = f"; the first fault: {refused[0].file}: {refused[0].problem}" if refused else ""
-        raise DataError(f"{path}: expected texts for the pictures of {truth}, found none{first}")
+    index = RecordIndex(data)
+    # Two files that were both pointed at belong together, whatever their names.
+    whole = data[0].id if form == "text" and path.is_file() and len(data) == 1 else None
+
+    def find(reading: TextResult) -> str | None:
+        record = index.find(reading.id, numbered=False)
+        return whole if record is None else record.id
+
+    found, refused = matched(readings, find, KIND, (path, truth), log)
     metric = OCRMetric()
     for record in known:
         if record.id not in found:
             problem = "there is no text for this picture of the truth; it counts as read as empty"
             log.add(str(path), record.id, "missing text", problem)
-        metric.update(record, Prediction(record.id, "", found.get(record.id, "")))
-    return {"task": "ocr", "n": metric.count, "metrics": metric.compute(), "invalid": len(refused)}
+        metric.update(record, Prediction(record.id, "", found[record.id].text if record.id in found else ""))
+    return {"task": "ocr", "n": metric.count, "metrics": metric.compute(), "invalid": malformed + refused}
 
 
 def _truth(address: str, *, facts: bool) -> Dataset:
@@ -73,28 +79,7 @@ def _has_texts(path: Path) -> bool:
     return any(path.glob("*.txt")) if path.is_dir() else path.is_file() and path.suffix.lower() == ".txt"
 
 
-def _is_truth(reading: Reading, data: Dataset) -> bool:
+def _is_truth(reading: TextResult, data: Dataset) -> bool:
     """Whether a text is the truth itself, which lies in the same folder."""
     place = Path(reading.where)
     return place.name.lower().endswith(TRUTH) and any(Path(r.source).resolve() == place.resolve() for r in data)
-
-
-def _matched(readings: list[Reading], data: Dataset, log: FaultLog) -> dict[str, str]:
-    """Returns the texts by the ids of their records; what belongs to none is logged."""
-    if len(readings) == len(data) == 1 and readings[0].is_whole_file:
-        return {data[0].id: readings[0].text}  # two files that were both pointed at, whatever their names
-    index = RecordIndex(data)
-    found: dict[str, tuple[str, str]] = {}
-    for reading in readings:
-        record: Record | None = index.find(reading.id, numbered=False)
-        if record is None:
-            problem = (
-                f"expected a picture of the truth, found {reading.id!r}, which it does not have (or more than once)"
-            )
-            log.add(reading.where, reading.id, "unknown picture", f"{problem}; the text was left out")
-        elif record.id in found:
-            problem = f"the picture has a text in {found[record.id][0]} already, which was kept"
-            log.add(reading.where, reading.id, "duplicate text", problem)
-        else:
-            found[record.id] = (reading.where, reading.text)
-    return {key: text for key, (_, text) in found.items()}

@@ -100,7 +100,7 @@ def test_an_empty_line_is_an_empty_caption(tmp_path):
     ("name", "text", "form", "error", "words"),
     [
         ("r.json", results((70, "x")), None, DataError, "found none; the first fault: .*, found '70'"),
-        ("r.json", "[]", None, DataError, "expected captions of the pictures of .*, found none"),
+        ("r.json", "[]", None, DataError, "expected captions for the pictures of .*, found none"),
         ("r.json", "{", None, DataError, "expected JSON"),
         ("r.json", "5", None, DataError, "expected caption results such as .*; found int"),
         ("r.txt", "a dog\ntwo cats\n", None, DataError, "expected a text file with the right captions in the order of"),

@@ -137,7 +137,7 @@ def test_what_does_not_fit(tmp_path, truth):
 
 def test_nothing_to_score(tmp_path, truth):
     (tmp_path / "found.txt").write_text("q9\tx\n")
-    with pytest.raises(DataError, match=r"found none; the first: .*found.txt:1: the truth has no question 'q9'"):
+    with pytest.raises(DataError, match=r"found none; the first fault: .*found.txt:1: expected a question .* 'q9'"):
         score_instruct(str(truth), tmp_path / "found.txt", None, FaultLog())
     with pytest.raises(UsageError, match="unknown form of answers 'xml'"):
         score_instruct(str(truth), tmp_path / "found.txt", "xml", FaultLog())

@@ -100,10 +100,10 @@ def test_the_empty_text_counts_where_nothing_was_read(truth, tmp_path):
     [
         pytest.param("a.tsv", "9\tx\n", "unknown picture", "a.tsv:4", id="unknown"),
         pytest.param("a.tsv", "1\tx\n", "duplicate text", "a.tsv:4", id="duplicate"),
-        pytest.param("a.tsv", "no tab\n", "malformed line", "a.tsv:4", id="no tab"),
-        pytest.param("a.jsonl", '{"record": "1"}\n', "malformed line", "a.jsonl:4", id="no text"),
+        pytest.param("a.tsv", "no tab\n", "malformed text", "a.tsv:4", id="no tab"),
+        pytest.param("a.jsonl", '{"record": "1"}\n', "malformed text", "a.jsonl:4", id="no text"),
         pytest.param("a.jsonl", "{\n", "malformed line", "a.jsonl:4", id="no json"),
-        pytest.param("a.jsonl", '{"record": true, "text": "x"}\n', "malformed line", "a.jsonl:4", id="no id"),
+        pytest.param("a.jsonl", '{"record": true, "text": "x"}\n', "malformed text", "a.jsonl:4", id="no id"),
     ],
 )
 def test_faults(tmp_path, name, more, kind, where):
@@ -173,4 +173,4 @@ def test_facts_of_receipts(shared_data, tmp_path, whole):
     assert (result["n"], result["invalid"]) == (79, 2)
     assert result["metrics"]["exact_match"] == (79 - 4 - 2) / 79
     kinds = [fault.kind for fault in faults]
-    assert sorted(kinds) == sorted(["missing field", "unknown picture", "malformed line", *["missing text"] * 5])
+    assert sorted(kinds) == sorted(["missing field", "unknown picture", "malformed text", *["missing text"] * 5])

@@ -112,8 +112,8 @@ def test_multiple_choice(tmp_path):
     [
         pytest.param("[", "r.json", None, DataError, "expected JSON", id="malformed"),
         pytest.param("3", "r.json", None, DataError, "found int", id="neither list nor object"),
-        pytest.param([], "r.json", None, DataError, "expected answers to the questions of", id="empty"),
-        pytest.param("a\n", "r.txt", None, DataError, "an id, a tab and an answer", id="no tab"),
+        pytest.param([], "r.json", None, DataError, "expected answers for the questions of", id="empty"),
+        pytest.param("a\n", "r.txt", None, DataError, "an id, a tab and the answer", id="no tab"),
         pytest.param("[]", "r.json", "coco", UsageError, "unknown form of answers 'coco'", id="form"),
     ],
 )

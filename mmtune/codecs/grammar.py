@@ -72,13 +72,6 @@ class Automaton:
         return bool(self.distance[state] == 0)
 
 
-def detection_grammar(
-    tokenizer: "Tokenizer", labels: Sequence[str], fill: bool = False, allow_empty: bool = True
-) -> Automaton:
-    """Returns the grammar of a list of labelled boxes; see `object_grammar` for the arguments."""
-    return object_grammar(tokenizer, labels, fill=fill, allow_empty=allow_empty)
-
-
 def object_grammar(
     tokenizer: "Tokenizer", labels: Sequence[str], segments: int = 0, fill: bool = False, allow_empty: bool = True
 ) -> Automaton:

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from mmtune.allocator import tune_malloc
 from mmtune.data.dense import LOCATIONS
+from mmtune.data.scene_shapes import MAX_OBJECTS
 from mmtune.files import atomic
 from mmtune.models.linear import NO_ADAPTER, Array
 from mmtune.models.scorer import image_features, logits_after
@@ -55,6 +56,8 @@ class Plan:
         weight_decay: Of matrices, embeddings excepted.
         save_every, log_every: In steps.
         masks: Whether segmentation is taught.
+        objects: Most objects of a scene. Where a question is about is learned with few of them, and hardly at all with
+            many.
     """
 
     dense: int = 4000
@@ -72,6 +75,7 @@ class Plan:
     save_every: int = 500
     log_every: int = 50
     masks: int = 1
+    objects: int = MAX_OBJECTS
 
     def only_dense(self, step: int) -> bool:
         """Whether a step trains the vision tower alone."""
@@ -241,7 +245,7 @@ def pretrain(out: Path, plan: Plan, workers: int, console: Console) -> None:
     fresh = not (out / _LOG).is_file()
     with (
         (out / _LOG).open("a", newline="") as file,
-        Feed(plan.dense_batch, plan.batch, bool(plan.masks), next_scene, workers) as feed,
+        Feed(plan.dense_batch, plan.batch, bool(plan.masks), next_scene, workers, plan.objects) as feed,
     ):
         log = csv.writer(file)
         if fresh:

@@ -54,14 +54,15 @@ class Feed:
         masks: Whether segmentation is among the long prompts.
         next_scene: Where in the stream of scenes to begin.
         workers: Processes that draw.
+        objects: Most objects of a scene.
     """
 
-    def __init__(self, dense_batch: int, batch: int, masks: bool, next_scene: int, workers: int):
+    def __init__(self, dense_batch: int, batch: int, masks: bool, next_scene: int, workers: int, objects: int):
         self.next_scene = next_scene
         self._sizes = {True: dense_batch, False: batch}
         self._image_tokens = (TINY.image_size // TINY.patch_size) ** 2
         self._drawn_to = next_scene
-        self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (masks,))
+        self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (masks, objects))
         self._coming: deque[Future[list[Sample]]] = deque()
         self._waiting: dict[tuple[int, int], list[Sample]] = {}
         self._ready: dict[bool, deque[list[Sample]]] = {True: deque(), False: deque()}
@@ -117,9 +118,9 @@ def _shape(sample: Sample) -> tuple[int, int]:
 _maker: SampleMaker
 
 
-def _prepare(masks: bool) -> None:
+def _prepare(masks: bool, objects: int) -> None:
     global _maker
-    _maker = SampleMaker(tiny_tokenizer(), TINY.image_size, TINY.patch_size, masks)
+    _maker = SampleMaker(tiny_tokenizer(), TINY.image_size, TINY.patch_size, masks, objects)
 
 
 def _make(first: int) -> list[Sample]:

@@ -9,7 +9,7 @@ import numpy as np
 from mmtune.data.batch import Row
 from mmtune.data.dense import DenseTargets, Objects, dense_targets
 from mmtune.data.scene_drawing import draw_scene
-from mmtune.data.scene_shapes import Shape
+from mmtune.data.scene_shapes import MAX_OBJECTS, Shape
 from mmtune.data.scene_texts import QUESTIONS, ask, captions, written
 from mmtune.data.scene_words import letter_boxes
 from mmtune.data.scenes import Scene, make_scene, scene_rng
@@ -62,16 +62,18 @@ class SampleMaker:
         size: Side of the model's pictures in pixels.
         patch: Side of a patch.
         masks: Whether segmentation is among the long prompts.
+        objects: Most objects of a scene.
     """
 
     tokenizer: Tokenizer
     size: int
     patch: int
     masks: bool = False
+    objects: int = MAX_OBJECTS
 
     def __call__(self, index: int) -> Sample:
         """Returns the sample."""
-        scene = make_scene(SEED, index, self.size)
+        scene = make_scene(SEED, index, self.size, self.objects)
         rng = scene_rng(SEED, index, 3)
         dense = dense_targets(_objects(scene), self.size // self.patch, rng)
         return Sample(np.asarray(draw_scene(scene)), dense, self._long(scene, rng), self._short(scene, rng))

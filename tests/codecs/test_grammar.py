@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmtune.codecs.boxes import NOISE_LABEL, decode_boxes
-from mmtune.codecs.grammar import detection_grammar, object_grammar
+from mmtune.codecs.grammar import object_grammar
 from mmtune.errors import DataError, ModelError, UsageError
 from mmtune.models.tokenizer import Tokenizer
 
@@ -68,7 +68,7 @@ locs = st.lists(st.integers(0, 1023), min_size=4, max_size=4)
 @pytest.mark.parametrize("vocabulary", ["tokenizer", "merging"])
 def test_accepts_every_target(request, vocabulary, objects):
     tokenizer = request.getfixturevalue(vocabulary)
-    automaton = detection_grammar(tokenizer, LABELS)
+    automaton = object_grammar(tokenizer, LABELS)
     ids = sequence(tokenizer, written(objects))
     assert automaton.accepts(ids)
     assert automaton.accepts([*ids, tokenizer.pad, tokenizer.pad])
@@ -94,13 +94,13 @@ def test_accepts_every_target(request, vocabulary, objects):
     ],
 )
 def test_rejects(tokenizer, text):
-    assert not detection_grammar(tokenizer, LABELS).accepts(sequence(tokenizer, text))
+    assert not object_grammar(tokenizer, LABELS).accepts(sequence(tokenizer, text))
 
 
 def test_empty_list(tokenizer):
-    assert detection_grammar(tokenizer, LABELS).accepts([tokenizer.eos])
-    assert not detection_grammar(tokenizer, LABELS, allow_empty=False).accepts([tokenizer.eos])
-    only_empty = detection_grammar(tokenizer, [])
+    assert object_grammar(tokenizer, LABELS).accepts([tokenizer.eos])
+    assert not object_grammar(tokenizer, LABELS, allow_empty=False).accepts([tokenizer.eos])
+    only_empty = object_grammar(tokenizer, [])
     assert np.flatnonzero(only_empty.allowed(only_empty.start, 5)).tolist() == [tokenizer.eos]
 
 
@@ -124,7 +124,7 @@ def test_allowed_equals_enumeration(tokenizer, budget, fill):
         for chosen in itertools.product(labels, repeat=count)
     ]
     shortest = min(len(tokenizer.encode(f"{box} {label} ; {box}")) - 4 for label in labels)
-    automaton = detection_grammar(tokenizer, labels, fill=fill)
+    automaton = object_grammar(tokenizer, labels, fill=fill)
     alphabet = sorted({token for ids in sequences for token in ids})
     # Three objects of the shortest kind must not fit, else the enumeration is not complete.
     assert budget < 4 * shortest
@@ -144,7 +144,7 @@ def test_allowed_equals_enumeration(tokenizer, budget, fill):
 @pytest.mark.parametrize("vocabulary", ["tokenizer", "merging"])
 def test_random_walks_end_in_time_and_read_back(request, vocabulary, fill):
     tokenizer = request.getfixturevalue(vocabulary)
-    automaton = detection_grammar(tokenizer, LABELS, fill=fill, allow_empty=False)
+    automaton = object_grammar(tokenizer, LABELS, fill=fill, allow_empty=False)
     rng = np.random.default_rng(0)
     for budget in range(int(automaton.distance[automaton.start]), 80):
         state, ids = automaton.start, []
@@ -167,7 +167,7 @@ def test_random_walks_end_in_time_and_read_back(request, vocabulary, fill):
 
 
 def test_too_small_a_budget_allows_nothing(tokenizer):
-    automaton = detection_grammar(tokenizer, LABELS, allow_empty=False)
+    automaton = object_grammar(tokenizer, LABELS, allow_empty=False)
     shortest = min(len(sequence(tokenizer, f"{BOX} {label}")) for label in LABELS)
     assert automaton.distance[automaton.start] == shortest
     assert not automaton.allowed(automaton.start, shortest - 1).any()
@@ -177,7 +177,7 @@ def test_too_small_a_budget_allows_nothing(tokenizer):
 
 
 def test_only_padding_follows_the_end(tokenizer):
-    automaton = detection_grammar(tokenizer, LABELS)
+    automaton = object_grammar(tokenizer, LABELS)
     end = automaton.advance(automaton.start, tokenizer.eos)
     assert automaton.distance[end] == 0
     assert np.flatnonzero(automaton.allowed(end, 3)).tolist() == [tokenizer.pad]
@@ -187,13 +187,13 @@ def test_labels_that_merge_with_the_separator(merging):
     """Tokenised alone, " cat" has other ids than in " cat ; "."""
     alone = merging.encode(" cat")
     assert merging.encode(f"{BOX} cat ; {BOX}")[4 : 4 + len(alone)] != alone
-    assert detection_grammar(merging, ["cat"]).accepts(sequence(merging, f"{BOX} cat ; {BOX} cat"))
+    assert object_grammar(merging, ["cat"]).accepts(sequence(merging, f"{BOX} cat ; {BOX} cat"))
 
 
 def test_tables_stay_small(tokenizer):
     letters = "abcdefghij"
     labels = [f"{a}{b} {c}" for a, b, c in itertools.product(letters, letters, "abc")]
-    automaton = detection_grammar(tokenizer, labels)
+    automaton = object_grammar(tokenizer, labels)
     states, classes = automaton.next_state.shape
     assert len(labels) == 300
     assert states < 100
@@ -227,9 +227,9 @@ def test_distances_match_a_breadth_first_search(tokenizer):
 )
 def test_unusable_input(options, labels, error, words):
     with pytest.raises(error, match=words):
-        detection_grammar(train(**options), labels)
+        object_grammar(train(**options), labels)
 
 
 def test_no_label_and_no_empty_list(tokenizer):
     with pytest.raises(UsageError, match="at least one label"):
-        detection_grammar(tokenizer, [], allow_empty=False)
+        object_grammar(tokenizer, [], allow_empty=False)

@@ -7,8 +7,12 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from mmtune.allocator import tune_malloc
+
 # Keras reads its backend once, at its first import; mmtune's forward pass is written in JAX.
 os.environ.setdefault("KERAS_BACKEND", "jax")
+# Here because it comes too late once JAX has started its threads.
+tune_malloc()
 
 if TYPE_CHECKING:
     from mmtune.api import Evaluation, Run, evaluate, load, read, train

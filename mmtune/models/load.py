@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmtune.allocator import tune_malloc
 from mmtune.errors import ModelError
 from mmtune.model import Model, Setup
 from mmtune.models.peft_files import CONFIG, adapter_file, load_adapter, read_config
@@ -36,7 +35,6 @@ def load(name: str | Path, *, precision: str = "float32", seed: int = 0) -> Mode
     Raises:
         ModelError: When nothing of that name can be loaded; the message says what was tried.
     """
-    tune_malloc()
     _check_backend()
     text = str(name)
     if text == "tiny":

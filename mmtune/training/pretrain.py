@@ -20,7 +20,6 @@ import keras
 import numpy as np
 from rich.console import Console
 
-from mmtune.allocator import tune_malloc
 from mmtune.data.dense import LOCATIONS
 from mmtune.data.scene_shapes import MAX_OBJECTS
 from mmtune.files import atomic
@@ -46,6 +45,7 @@ class Plan:
     Attributes:
         dense: Steps of the first stage.
         steps: Steps of both stages together.
+        stop: Where to stop before that, to go on with other settings; 0: nowhere.
         decay: The last so many steps of a run, over which the learning rate falls to zero.
         warmup: Steps over which each stage's learning rate rises.
         dense_rate, rate: Learning rates of the stages.
@@ -62,6 +62,7 @@ class Plan:
 
     dense: int = 4000
     steps: int = 40_000
+    stop: int = 0
     decay: int = 8000
     warmup: int = 150
     dense_rate: float = 2e-3
@@ -238,7 +239,6 @@ class Pretraining:
 def pretrain(out: Path, plan: Plan, workers: int, console: Console) -> None:
     """Trains, or goes on with what lies in `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    tune_malloc()
     training = Pretraining(plan)
     step, next_scene = training.restore(out)
     names = ("dense", "kind", "colour", "character", "long", "long_right", "short", "short_right")
@@ -251,10 +251,11 @@ def pretrain(out: Path, plan: Plan, workers: int, console: Console) -> None:
         if fresh:
             log.writerow(("step", "seconds", *names))
         started, recent = time.perf_counter(), []
-        while step < plan.steps:
+        last = plan.stop or plan.steps
+        while step < last:
             recent.append(training.step(step, feed.next(plan.only_dense(step))))
             step += 1
-            if step % plan.log_every == 0 or step == plan.steps:
+            if step % plan.log_every == 0 or step == last:
                 held = {name: [float(losses[name]) for losses in recent if name in losses] for name in names}
                 means = {name: np.mean(values) for name, values in held.items() if values}
                 seconds, started = time.perf_counter() - started, time.perf_counter()
@@ -263,7 +264,7 @@ def pretrain(out: Path, plan: Plan, workers: int, console: Console) -> None:
                 shown = " ".join(f"{name} {value:.3f}" for name, value in means.items())
                 console.print(f"{step} {seconds / len(recent):.3f} s {shown}")
                 recent = []
-            if step % plan.save_every == 0 or step == plan.steps:
+            if step % plan.save_every == 0 or step == last:
                 training.save(out, step, feed.next_scene)
 
 

@@ -1,0 +1,313 @@
+"""Hugging Face's `config.json` of the supported families, as our own description of a model."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mmtune.errors import ModelError, unknown_name
+from mmtune.models.spec import ModelSpec, RopeSpec, TextSpec, VisionSpec
+
+CONFIG = "config.json"
+
+_LONGEST = 10_000_000  # bytes; real ones have a few thousand
+_TEXT_TYPES = ("gemma", "gemma2", "llama")
+_GELU = ("gelu_pytorch_tanh", "gelu_new")
+
+# What transformers takes where a file leaves it out.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "gemma": {
+        "vocab_size": 256000,
+        "hidden_size": 3072,
+        "intermediate_size": 24576,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "head_dim": 256,
+    },
+    "gemma2": {
+        "vocab_size": 256000,
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+    },
+    "llama": {
+        "vocab_size": 32000,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+    },
+    "siglip": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "image_size": 224,
+        "patch_size": 16,
+    },
+}
+
+
+def read_config(folder: Path, has_head: bool) -> ModelSpec:
+    """Returns the description of a checkpoint.
+
+    Args:
+        folder: With `config.json`.
+        has_head: Whether the checkpoint has a vocabulary head of its own: says whether embeddings are tied where the
+            file does not.
+
+    Raises:
+        ModelError: When the file is missing or broken, or describes what is not supported; all problems are named.
+    """
+    file = folder / CONFIG
+    config = _object(file)
+    kind = config.get("model_type")
+    problems = _Problems(file)
+    if kind == "paligemma":
+        text_config, vision_config = config.get("text_config"), config.get("vision_config")
+        if not isinstance(text_config, Mapping) or not isinstance(vision_config, Mapping):
+            raise ModelError(f"{file}: expected text_config and vision_config, objects, in a paligemma")
+        text_kind = text_config.get("model_type", "gemma")
+        if text_kind not in ("gemma", "gemma2"):
+            raise ModelError(f"{file}: text_config: {unknown_name('model_type', str(text_kind), ('gemma', 'gemma2'))}")
+        text = _gemma(_Fields(text_config, text_kind, "text_config.", problems), True, config)
+        vision = _vision(_Fields(vision_config, "siglip", "vision_config.", problems))
+        spec = ModelSpec("paligemma", text, vision)
+    elif kind in ("gemma", "gemma2"):
+        spec = ModelSpec("gemma", _gemma(_Fields(config, kind, "", problems), False, config))
+    elif kind == "llama":
+        spec = ModelSpec("llama", _llama(_Fields(config, kind, "", problems), has_head))
+    else:
+        raise ModelError(f"{file}: {unknown_name('model_type', str(kind), ('paligemma', *_TEXT_TYPES))}")
+    problems.end()
+    return spec
+
+
+def _object(file: Path) -> Mapping[str, Any]:
+    if not file.is_file():
+        raise ModelError(f"{file}: there is no such file: a Hugging Face checkpoint needs one")
+    if file.stat().st_size > _LONGEST:
+        raise ModelError(f"{file}: {file.stat().st_size} bytes are no {CONFIG}")
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{file}: expected JSON: {str(error)[:120]}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{file}: expected an object")
+    return content
+
+
+@dataclass
+class _Problems:
+    """What is wrong with a file; told all at once."""
+
+    file: Path
+    found: dict[str, None] = field(default_factory=dict)
+
+    def end(self) -> None:
+        if self.found:
+            raise ModelError(f"{self.file}: " + "; ".join(self.found))
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """The fields of an object, checked as they are read; a wrong one is noted and replaced by 1."""
+
+    values: Mapping[str, Any]
+    kind: str
+    at: str
+    problems: _Problems
+
+    def has(self, name: str) -> bool:
+        return self.values.get(name) is not None
+
+    def count(self, name: str, default: int | None = None) -> int:
+        value = self.values.get(name)
+        if value is None:
+            value = _DEFAULTS[self.kind].get(name, default)
+        if type(value) is not int or not 0 < value < 2**31:
+            self.note(f"{self.at}{name}: expected a whole number from 1, got {value!r}")
+            return 1
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        value = self.values.get(name)
+        value = default if value is None else value
+        if type(value) not in (int, float) or not 0 < value < float("inf"):
+            self.note(f"{self.at}{name}: expected a number above 0, got {value!r}")
+            return 1.0
+        return float(value)
+
+    def optional(self, name: str) -> float | None:
+        """A number, or none where the file says null; left out, it is the family's usual one."""
+        usual = _DEFAULTS[self.kind].get(name)
+        if usual is None or (name in self.values and self.values[name] is None):
+            return None
+        return self.number(name, usual)
+
+    def refuse(self, name: str, why: str) -> None:
+        if self.values.get(name):
+            self.note(f"{self.at}{name}: {self.values[name]!r} is not supported: {why}")
+
+    def note(self, problem: str) -> None:
+        self.problems.found[problem] = None
+
+
+def _gemma(fields: _Fields, bidirectional: bool, whole: Mapping[str, Any]) -> TextSpec:
+    second = fields.kind == "gemma2"
+    heads, head_dim, layers = fields.count("num_attention_heads"), fields.count("head_dim"), _layers(fields)
+    kv_heads = _kv_heads(fields, heads)
+    fields.refuse("attention_bias", "projections of Gemma have no bias")
+    if fields.values.get("tie_word_embeddings") is False or whole.get("tie_word_embeddings") is False:
+        fields.note(f"{fields.at}tie_word_embeddings: false is not supported: Gemma's head is its embeddings")
+    # Gemma 1 files say "gelu" and mean its approximation: hidden_activation took the field's place.
+    activation = fields.values.get("hidden_activation") or _GELU[0]
+    if activation not in _GELU:
+        fields.note(f"{fields.at}hidden_activation: expected {' or '.join(_GELU)}, got {activation!r}")
+    rope = _rope(fields)
+    if rope.factor is not None or rope.linear_factor != 1.0:
+        fields.note(f"{fields.at}rope_scaling: not supported for Gemma")
+    return TextSpec(
+        vocabulary_size=fields.count("vocab_size"),
+        hidden_dim=fields.count("hidden_size"),
+        num_layers=layers,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        mlp_dim=fields.count("intermediate_size"),
+        norm_epsilon=fields.number("rms_norm_eps", 1e-6),
+        norm_offset=1.0,
+        query_scale=(fields.number("query_pre_attn_scalar", 256) if second else head_dim) ** -0.5,
+        attention_softcap=fields.optional("attn_logit_softcapping"),
+        final_softcap=fields.optional("final_logit_softcapping"),
+        windows=_windows(fields, layers) if second else (None,) * layers,
+        post_norms=second,
+        embedding_scale=fields.count("hidden_size") ** 0.5,
+        rope=rope,
+        activation="gelu",
+        tied=True,
+        bidirectional_prefix=bidirectional,
+        head_first=True,
+    )
+
+
+def _llama(fields: _Fields, has_head: bool) -> TextSpec:
+    heads, hidden = fields.count("num_attention_heads"), fields.count("hidden_size")
+    kv_heads = _kv_heads(fields, heads)
+    if hidden % heads:
+        fields.note(f"hidden_size: {hidden} cannot be divided by num_attention_heads, {heads}")
+    head_dim = fields.count("head_dim", max(1, hidden // heads))
+    if head_dim * heads != hidden:
+        fields.note(f"head_dim: expected hidden_size / num_attention_heads, {hidden / heads:g}, got {head_dim}")
+    for name in ("attention_bias", "mlp_bias"):
+        fields.refuse(name, "projections of Llama have no bias here")
+    activation = fields.values.get("hidden_act", "silu")
+    if activation != "silu":
+        fields.note(f"hidden_act: expected silu, got {activation!r}")
+    tied = fields.values.get("tie_word_embeddings")
+    return TextSpec(
+        vocabulary_size=fields.count("vocab_size"),
+        hidden_dim=hidden,
+        num_layers=_layers(fields),
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        mlp_dim=fields.count("intermediate_size"),
+        norm_epsilon=fields.number("rms_norm_eps", 1e-6),
+        norm_offset=0.0,
+        query_scale=head_dim**-0.5,
+        attention_softcap=None,
+        final_softcap=None,
+        windows=(None,) * _layers(fields),
+        post_norms=False,
+        embedding_scale=1.0,
+        rope=_rope(fields),
+        activation="silu",
+        tied=not has_head if tied is None else bool(tied),
+        bidirectional_prefix=False,
+        head_first=False,
+    )
+
+
+def _vision(fields: _Fields) -> VisionSpec:
+    size, patch = fields.count("image_size"), fields.count("patch_size")
+    hidden, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
+    if size < patch:
+        fields.note(f"{fields.at}image_size: {size} is less than patch_size, {patch}")
+    if hidden % heads:
+        fields.note(f"{fields.at}hidden_size: {hidden} cannot be divided by num_attention_heads, {heads}")
+    activation = fields.values.get("hidden_act", _GELU[0])
+    if activation not in _GELU:
+        fields.note(f"{fields.at}hidden_act: expected {' or '.join(_GELU)}, got {activation!r}")
+    return VisionSpec(
+        image_size=size,
+        patch_size=patch,
+        hidden_dim=hidden,
+        num_layers=fields.count("num_hidden_layers"),
+        num_heads=heads,
+        mlp_dim=fields.count("intermediate_size"),
+        norm_epsilon=fields.number("layer_norm_eps", 1e-6),
+    )
+
+
+def _layers(fields: _Fields) -> int:
+    layers = fields.count("num_hidden_layers")
+    if layers > 1000:
+        fields.note(f"{fields.at}num_hidden_layers: expected at most 1000, got {layers}")
+        return 1
+    return layers
+
+
+def _kv_heads(fields: _Fields, heads: int) -> int:
+    kv_heads = fields.count("num_key_value_heads", heads)
+    if heads % kv_heads:
+        fields.note(f"{fields.at}num_attention_heads: {heads} cannot be divided by num_key_value_heads, {kv_heads}")
+    return kv_heads
+
+
+def _windows(fields: _Fields, layers: int) -> tuple[int | None, ...]:
+    """Returns each layer's window: every other one's, from the first on, unless `layer_types` says otherwise."""
+    window = fields.optional("sliding_window")
+    width = None if window is None else int(window)
+    types = fields.values.get("layer_types")
+    if types is None:
+        return tuple(width if index % 2 == 0 else None for index in range(layers))
+    known = ("sliding_attention", "full_attention")
+    if not isinstance(types, list) or len(types) != layers or not set(map(str, types)) <= set(known):
+        fields.note(f"{fields.at}layer_types: expected {layers} of {' and '.join(known)}, got {str(types)[:80]}")
+        return (None,) * layers
+    return tuple(width if kind == known[0] else None for kind in types)
+
+
+def _rope(fields: _Fields) -> RopeSpec:
+    """Returns the rotary positions: transformers 5 keeps all of it in `rope_parameters`, 4 in two fields."""
+    held = fields.values.get("rope_parameters") or fields.values.get("rope_scaling") or {}
+    if not isinstance(held, Mapping):
+        fields.note(f"{fields.at}rope_scaling: expected an object, got {str(held)[:80]}")
+        held = {}
+    inner = _Fields(held, fields.kind, f"{fields.at}rope_scaling.", fields.problems)
+    theta = (inner if inner.has("rope_theta") else fields).number("rope_theta", 10_000.0)
+    kind: Literal["default", "linear", "llama3"] | Any = held.get("rope_type", held.get("type", "default"))
+    if kind == "default":
+        return RopeSpec(theta)
+    if kind == "linear":
+        return RopeSpec(theta, linear_factor=inner.number("factor", 1.0))
+    if kind == "llama3":
+        return RopeSpec(
+            theta,
+            factor=inner.number("factor", 8.0),
+            low_frequency=inner.number("low_freq_factor", 1.0),
+            high_frequency=inner.number("high_freq_factor", 4.0),
+            pretraining_length=inner.count("original_max_position_embeddings", 8192),
+        )
+    fields.note(f"{fields.at}rope_scaling: expected the type default, linear or llama3, got {kind!r}")
+    return RopeSpec(theta)

@@ -1,0 +1,107 @@
+"""A Hugging Face checkpoint into a KerasHub backbone, tensor by tensor straight to its place, device and dtype."""
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mmtune.errors import ModelError
+from mmtune.models.build import build_backbone
+from mmtune.models.hf_config import read_config
+from mmtune.models.hf_names import HEAD, Link, canonical, links
+from mmtune.models.safetensor_files import TensorFiles
+from mmtune.models.spec import ModelSpec
+from mmtune.models.weights import model_variables
+
+# Larger tensors are copied a few rows at a time: the peak is then the model and this much more.
+_PIECE = 64 * 2**20
+# Tables that other libraries computed and stored; and a pooling head that PaliGemma never asks.
+_COMPUTED, _UNUSED = ("rotary_emb.inv_freq", "position_ids"), "vision_tower.head."
+
+
+def load_checkpoint(folder: Path, dtype: str) -> tuple[Any, ModelSpec]:
+    """Returns the backbone and the description by which it computes.
+
+    Args:
+        folder: With `config.json` and safetensors files.
+        dtype: Of the weights in memory.
+
+    Raises:
+        ModelError: When the checkpoint is broken or not of a supported family; names file and tensor.
+    """
+    files = TensorFiles(folder)
+    names = _canonical_names(files)
+    spec = read_config(folder, has_head=HEAD in names)
+    backbone = build_backbone(spec, dtype)
+    weights = links(spec, model_variables(backbone))
+    _check(weights, files, names, spec)
+    for link in weights:
+        _fill(link, files, names[link.name])
+    return backbone, spec
+
+
+def _canonical_names(files: TensorFiles) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for name in files:
+        if name.endswith(_COMPUTED) or canonical(name).startswith(_UNUSED):
+            continue
+        former = names.setdefault(canonical(name), name)
+        if former != name:
+            raise ModelError(f"{files.path}: the tensors {former} and {name} are the same weight under two names")
+    return names
+
+
+def _check(weights: Iterable[Link], files: TensorFiles, names: dict[str, str], spec: ModelSpec) -> None:
+    """Raises an error unless each weight is there in its shape, and nothing else is there."""
+    left = set(names)
+    if spec.text.tied:
+        left.discard(HEAD)
+    missing = [link.name for link in weights if link.name not in names]
+    if missing:
+        raise ModelError(f"{files.path}: expected the tensor {missing[0]}, found none{_more(missing)}")
+    for link in weights:
+        left.discard(link.name)
+        found = files[names[link.name]]
+        if found.shape != link.shape:
+            raise ModelError(
+                f"{found.file}: the tensor {names[link.name]} has shape {list(found.shape)}, config.json makes it "
+                f"{list(link.shape)}"
+            )
+    if left:
+        unknown = sorted(names[name] for name in left)
+        raise ModelError(
+            f"{files[unknown[0]].file}: the tensor {unknown[0]} belongs to no weight of this model{_more(unknown)}: "
+            "the checkpoint is of another architecture than config.json says, or holds an adapter that is not merged"
+        )
+
+
+def _more(names: list[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+def _fill(link: Link, files: TensorFiles, name: str) -> None:
+    variable, place = link.leaf, files[name]
+    if place.size <= _PIECE or link.rows is None:
+        variable.assign(jnp.asarray(link.read(files.read(name)), variable.dtype))
+        return
+    step = max(1, _PIECE * place.shape[0] // place.size)
+    value = _zeros(variable)
+    for row in range(0, place.shape[0], step):
+        piece = link.read(files.read(name, slice(row, row + step)))
+        value = _put(value, jnp.asarray(piece, variable.dtype), row, link.rows)
+    variable.assign(value)
+
+
+def _zeros(variable: Any) -> jax.Array:
+    """Returns zeros that lie where the variable's values will."""
+    make = partial(jnp.zeros, tuple(variable.shape), variable.dtype)
+    layout = getattr(variable, "_layout", None)
+    return jax.jit(make, out_shardings=layout)() if isinstance(layout, jax.sharding.Sharding) else make()
+
+
+@partial(jax.jit, donate_argnums=0, static_argnums=3)
+def _put(value: jax.Array, piece: jax.Array, start: int, axis: int) -> jax.Array:
+    return jax.lax.dynamic_update_slice_in_dim(value, piece, start, axis)

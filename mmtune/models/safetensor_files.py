@@ -1,0 +1,210 @@
+"""Tensors of a checkpoint by name: one safetensors file, or shards with their index, read one tensor at a time.
+
+Read with plain file reads rather than mapped: pages of a mapped file count as this process's memory until the system
+wants them back, and a checkpoint of many gigabytes would look as if it were held twice.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmtune.errors import ModelError
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+# The limit of the format's own reader; a larger number is a broken file, not a header.
+_LONGEST_HEADER = 100_000_000
+_LONGEST_INDEX = 100_000_000
+# Name in the format -> numpy's (ml_dtypes' for those that numpy lacks).
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_ITEM_BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2, "U32": 4,
+    "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
+}  # fmt: skip
+# Bits of the exponent, all of which are set in infinities and NaN.
+_EXPONENTS = {"F64": (np.uint64, 0x7FF0000000000000), "F32": (np.uint32, 0x7F800000)}
+_EXPONENTS |= {"F16": (np.uint16, 0x7C00), "BF16": (np.uint16, 0x7F80)}
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor lies.
+
+    Attributes:
+        file: The safetensors file.
+        dtype: The format's name, such as "BF16".
+        shape: Its shape.
+        start: Its first byte in the file.
+    """
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return math.prod(self.shape) * _ITEM_BYTES[self.dtype]
+
+
+class TensorFiles(Mapping[str, Place]):
+    """The tensors of a folder or file by name.
+
+    Args:
+        path: A safetensors file; or a folder with `model.safetensors`, or shards and `model.safetensors.index.json`.
+
+    Raises:
+        ModelError: When a file is missing, cut, or no safetensors file; the message names it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._places = _places(path)
+
+    def __getitem__(self, name: str) -> Place:
+        return self._places[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
+        """Returns a tensor of floating point numbers in the dtype that it has on disk.
+
+        Args:
+            name: The tensor's.
+            rows: Which rows (of the first axis, one after the other) to read of a tensor with axes; all.
+
+        Raises:
+            ModelError: For other dtypes, and for tensors with infinite numbers or NaN.
+        """
+        place = self._places[name]
+        if place.dtype not in _DTYPES:
+            raise ModelError(
+                f"{place.file}: the tensor {name} has dtype {place.dtype}, expected {', '.join(_DTYPES)}: a checkpoint "
+                "that another library quantised cannot be read"
+            )
+        shape, start, size = place.shape, place.start, place.size
+        if shape and rows != slice(None):
+            first, last, _ = rows.indices(shape[0])
+            a_row = size // max(1, shape[0])
+            shape, start, size = (last - first, *shape[1:]), start + first * a_row, (last - first) * a_row
+        raw = np.empty(size, np.uint8)
+        with place.file.open("rb") as file:
+            file.seek(start)
+            if file.readinto(memoryview(raw)) != size:
+                raise ModelError(f"{place.file}: the file ends within the tensor {name}: it was cut off")
+        if _has_no_number(raw, place.dtype):
+            raise ModelError(f"{place.file}: the tensor {name} holds NaN or infinite numbers")
+        return raw.view(_numpy_dtype(_DTYPES[place.dtype])).reshape(shape)
+
+    @property
+    def dtypes(self) -> set[str]:
+        """The numpy names of the dtypes of all tensors of floating point numbers."""
+        return {_DTYPES[place.dtype] for place in self._places.values() if place.dtype in _DTYPES}
+
+
+def _numpy_dtype(name: str) -> np.dtype:
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+def _has_no_number(raw: np.ndarray, dtype: str) -> bool:
+    word, exponent = _EXPONENTS[dtype]
+    words = raw.view(word)
+    mask = word(exponent)
+    return any(bool(((words[at : at + _CHUNK] & mask) == mask).any()) for at in range(0, len(words), _CHUNK))
+
+
+def _places(path: Path) -> dict[str, Place]:
+    if path.is_file():
+        return read_header(path)
+    if (path / INDEX).is_file():
+        return _sharded(path)
+    if (path / SINGLE).is_file():
+        return read_header(path / SINGLE)
+    raise ModelError(f"{path}: expected {SINGLE}, or shards with {INDEX}, found neither")
+
+
+def _sharded(folder: Path) -> dict[str, Place]:
+    index = folder / INDEX
+    if index.stat().st_size > _LONGEST_INDEX:
+        raise ModelError(f"{index}: {index.stat().st_size} bytes are no index of a checkpoint")
+    content = _json(index.read_bytes(), index)
+    names = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not all(isinstance(file, str) for file in names.values()):
+        raise ModelError(f"{index}: expected weight_map, an object of file names by tensor")
+    headers: dict[str, dict[str, Place]] = {}
+    for name in dict.fromkeys(names.values()):
+        if name in ("", ".", "..") or "/" in name or "\\" in name:
+            raise ModelError(f"{index}: expected names of files in the same folder, found {name!r}")
+        if not (folder / name).is_file():
+            raise ModelError(f"{index}: names the shard {name}, which is not there: download it again")
+        headers[name] = read_header(folder / name)
+    places = {}
+    for tensor, name in names.items():
+        if tensor not in headers[name]:
+            raise ModelError(f"{folder / name}: expected the tensor {tensor}, which {INDEX} says it holds, found none")
+        places[tensor] = headers[name][tensor]
+    return places
+
+
+def read_header(file: Path) -> dict[str, Place]:
+    """Returns where each tensor of a safetensors file lies.
+
+    Raises:
+        ModelError: When the file is cut, or its header is none; no number in it is trusted before it is checked.
+    """
+    total = file.stat().st_size
+    with file.open("rb") as opened:
+        start = opened.read(8)
+        if len(start) < 8:
+            raise ModelError(f"{file}: no safetensors file: it has {total} bytes")
+        (length,) = struct.unpack("<Q", start)
+        if length > min(_LONGEST_HEADER, total - 8):
+            raise ModelError(f"{file}: no safetensors file, or cut off: its header should have {length} bytes")
+        content = _json(opened.read(length), file)
+    if not isinstance(content, dict):
+        raise ModelError(f"{file}: no safetensors file: its header is no object")
+    begin, room = 8 + length, total - 8 - length
+    return {name: _place(name, entry, file, begin, room) for name, entry in content.items() if name != "__metadata__"}
+
+
+def _place(name: str, entry: Any, file: Path, begin: int, room: int) -> Place:
+    known = entry if isinstance(entry, dict) else {}
+    dtype, shape, offsets = known.get("dtype"), known.get("shape"), known.get("data_offsets")
+    if dtype not in _ITEM_BYTES or not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
+        raise ModelError(f"{file}: the tensor {name} has no readable entry in the header: {str(entry)[:80]}")
+    place = Place(file, dtype, tuple(shape), begin + offsets[0])
+    if offsets[1] - offsets[0] != place.size:
+        raise ModelError(
+            f"{file}: the tensor {name} of shape {list(shape)} and dtype {dtype} needs {place.size} bytes, its entry "
+            f"in the header says {offsets[1] - offsets[0]}"
+        )
+    if offsets[1] > room:
+        raise ModelError(f"{file}: the file ends before the tensor {name}: it was cut off; download it again")
+    return place
+
+
+def _are_counts(values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+
+
+def _json(raw: bytes, file: Path) -> Any:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{file}: expected JSON: {str(error)[:120]}") from error

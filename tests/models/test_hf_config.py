@@ -1,0 +1,175 @@
+"""`config.json` of the supported families: published ones, both spellings of rotary positions, and faults."""
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+
+from mmtune.errors import ModelError
+from mmtune.models.build import build_backbone
+from mmtune.models.hf_config import CONFIG, read_config
+from mmtune.models.spec import RopeSpec, read_spec
+
+GEMMA = {
+    "model_type": "gemma",
+    "hidden_act": "gelu",
+    "hidden_size": 2048,
+    "intermediate_size": 16384,
+    "num_hidden_layers": 18,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 1,
+    "head_dim": 256,
+    "vocab_size": 256000,
+}
+GEMMA2_27B = {
+    "model_type": "gemma2",
+    "hidden_size": 4608,
+    "intermediate_size": 36864,
+    "num_hidden_layers": 46,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 16,
+    "head_dim": 128,
+    "query_pre_attn_scalar": 144,
+    "vocab_size": 256000,
+}
+LLAMA31 = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "rope_scaling": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    },
+    "tie_word_embeddings": False,
+}
+PALIGEMMA = {
+    "model_type": "paligemma",
+    "text_config": {
+        "model_type": "gemma",
+        "hidden_size": 2048,
+        "intermediate_size": 16384,
+        "num_attention_heads": 8,
+        "num_hidden_layers": 18,
+        "num_key_value_heads": 1,
+        "vocab_size": 257216,
+    },
+    "vision_config": {
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_attention_heads": 16,
+        "num_hidden_layers": 27,
+        "image_size": 448,
+        "patch_size": 14,
+    },
+}
+ALL = {"gemma": GEMMA, "gemma2 27b": GEMMA2_27B, "llama 3.1": LLAMA31, "paligemma": PALIGEMMA}
+
+
+def write(folder, config) -> None:
+    (folder / CONFIG).write_text(config if isinstance(config, str) else json.dumps(config))
+
+
+def read(folder, config, has_head=False):
+    write(folder, config)
+    return read_config(folder, has_head)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_backbone_of_the_description_has_the_same_description(tmp_path, name):
+    spec = read(tmp_path, ALL[name])
+    assert read_spec(build_backbone(spec, "bfloat16")) == spec
+
+
+def test_gemma_2_27b(tmp_path):
+    text = read(tmp_path, GEMMA2_27B).text
+    assert text.query_scale == pytest.approx(1 / 12)
+    assert text.windows == (4096, None) * 23
+    assert (text.attention_softcap, text.final_softcap, text.post_norms) == (50.0, 30.0, True)
+
+
+def test_paligemma_448(tmp_path):
+    spec = read(tmp_path, PALIGEMMA)
+    assert (spec.image_tokens, spec.text.head_dim, spec.text.vocabulary_size) == (1024, 256, 257216)
+
+
+@pytest.mark.parametrize("former", [True, False], ids=["transformers 4", "transformers 5"])
+def test_rotary_positions(tmp_path, former):
+    config = dict(LLAMA31)
+    if not former:
+        config["rope_parameters"] = config.pop("rope_scaling") | {"rope_theta": config.pop("rope_theta")}
+    assert read(tmp_path, config).text.rope == RopeSpec(500000.0, 1.0, 8.0, 1.0, 4.0, 8192)
+
+
+def test_the_head_says_whether_embeddings_are_tied_where_the_file_does_not(tmp_path):
+    config = {key: value for key, value in LLAMA31.items() if key != "tie_word_embeddings"}
+    assert read(tmp_path, config, has_head=False).text.tied
+    assert not read(tmp_path, config, has_head=True).text.tied
+    assert not read(tmp_path, LLAMA31, has_head=False).text.tied
+
+
+def test_what_kerashub_cannot_say_is_in_the_description(tmp_path):
+    kinds = ["full_attention", "sliding_attention", "full_attention"]
+    changes = {"num_hidden_layers": 3, "layer_types": kinds, "rope_theta": 5e4, "query_pre_attn_scalar": 100}
+    text = read(tmp_path, GEMMA2_27B | changes).text
+    assert (text.windows, text.rope.theta, text.query_scale) == ((None, 4096, None), 5e4, 0.1)
+    theirs = read_spec(build_backbone(read(tmp_path, GEMMA2_27B | changes), "bfloat16")).text
+    assert replace(theirs, windows=text.windows, rope=text.rope, query_scale=text.query_scale) == text
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        pytest.param("{", "expected JSON", id="no json"),
+        pytest.param("[]", "expected an object", id="list"),
+        pytest.param({"model_type": "gemma3"}, "unknown model_type 'gemma3'", id="another family"),
+        pytest.param({}, "unknown model_type 'None'", id="no family"),
+        pytest.param({"model_type": "paligemma"}, "expected text_config and vision_config", id="no parts"),
+        pytest.param(GEMMA | {"hidden_size": "2048"}, "hidden_size: expected a whole number from 1", id="text"),
+        pytest.param(GEMMA | {"num_hidden_layers": 10**6}, "expected at most 1000, got 1000000", id="layers"),
+        pytest.param(GEMMA | {"num_key_value_heads": 3}, "8 cannot be divided by num_key_value_heads, 3", id="heads"),
+        pytest.param(GEMMA | {"attention_bias": True}, "attention_bias: True is not supported", id="bias"),
+        pytest.param(GEMMA | {"hidden_activation": "relu"}, "hidden_activation: expected", id="activation"),
+        pytest.param(GEMMA | {"tie_word_embeddings": False}, "tie_word_embeddings: false", id="untied"),
+        pytest.param(GEMMA2_27B | {"layer_types": ["full_attention"]}, "layer_types: expected 46", id="layer types"),
+        pytest.param(LLAMA31 | {"head_dim": 64}, "head_dim: expected hidden_size / .*, 128, got 64", id="head_dim"),
+        pytest.param(LLAMA31 | {"rope_scaling": {"rope_type": "yarn"}}, "expected the type default", id="rope"),
+        pytest.param(LLAMA31 | {"rms_norm_eps": -1}, "rms_norm_eps: expected a number above 0", id="epsilon"),
+    ],
+)
+def test_what_is_refused(tmp_path, config, words):
+    with pytest.raises(ModelError, match=words) as error:
+        read(tmp_path, config)
+    assert str(tmp_path / CONFIG) in str(error.value)
+
+
+def test_all_problems_are_told_at_once(tmp_path):
+    with pytest.raises(ModelError) as error:
+        read(tmp_path, GEMMA | {"hidden_size": 0, "intermediate_size": True, "vocab_size": "x"})
+    problems = str(error.value).removeprefix(f"{tmp_path / CONFIG}: ").split("; ")
+    assert [problem.split(":")[0] for problem in problems] == ["vocab_size", "hidden_size", "intermediate_size"]
+
+
+def test_mutated_files_end_in_one_sentence(tmp_path):
+    rng = random.Random(0)
+    refused = []
+    for _ in range(1000):
+        text = bytearray(json.dumps(rng.choice(list(ALL.values()))).encode())
+        for _ in range(rng.choice((1, 2, 8))):
+            text[rng.randrange(len(text))] = rng.randrange(32, 127)
+        (tmp_path / CONFIG).write_bytes(bytes(text))
+        try:
+            assert len(read_config(tmp_path, False).text.windows) <= 1000
+        except ModelError as error:
+            refused.append(str(error))
+    assert len(refused) > 300
+    assert all(sentence.startswith(str(tmp_path / CONFIG)) for sentence in refused)

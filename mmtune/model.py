@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
+from mmtune.codecs.chat import template_of
 from mmtune.codecs.grammar import Automaton
 from mmtune.data.pixels import to_square
 from mmtune.decoding.generate import Decoded, Request, Weights, generate
@@ -110,13 +111,22 @@ class Model:
         self.lora = self._merge = None
 
     def weights(self) -> Weights:
-        """Returns the current weights as decoding and scoring take them."""
+        """Returns the current weights as decoding and scoring take them.
+
+        An answer ends at the end of sequence, and at that of a turn where the vocabulary has a chat's control tokens.
+        """
         adapter: Adapter = NO_ADAPTER
         if self.lora is not None and self._merge is None:
             adapter = self.lora.adapter()
         tokenizer = self.tokenizer
         return Weights(
-            values(self.variables), self.spec, adapter, jnp.dtype(self.precision), tokenizer.eos, tokenizer.pad
+            values(self.variables),
+            self.spec,
+            adapter,
+            jnp.dtype(self.precision),
+            tokenizer.eos,
+            tokenizer.pad,
+            template_of(tokenizer).ends(tokenizer),
         )
 
     def pixels(self, picture: Any) -> np.ndarray | None:
@@ -144,8 +154,8 @@ class Model:
         Args:
             images: One a prompt (the same object may stand several times and is then encoded once); None for text
                 models.
-            prompts: Prefixes without their closing newline.
-            max_tokens: Most tokens an answer may have, end of sequence included.
+            prompts: Prefixes without their closing newline; in a chat all that was said, as its template writes it.
+            max_tokens: Most tokens an answer may have, the one that ends it included.
             sampler: Greedy, sampling or beam search.
             grammars: For each prompt the automaton its answer must follow, or None.
             batch_size: Most prompts at once.
@@ -156,19 +166,30 @@ class Model:
             For each prompt the text, its tokens and their log-probabilities.
 
         Raises:
-            UsageError: When the numbers of images and prompts differ.
+            UsageError: When there are not as many images, grammars or rows as prompts.
         """
         requests = self._requests(images, prompts, grammars, rows)
+        weights = self.weights()
         decoded = generate(
-            self.weights(), requests, max_tokens=max_tokens, sampler=sampler, batch_size=batch_size, on_done=on_done
+            weights, requests, max_tokens=max_tokens, sampler=sampler, batch_size=batch_size, on_done=on_done
         )
-        return [as_output(answer, self.tokenizer, (self.tokenizer.eos,)) for answer in decoded]
+        return [as_output(answer, self.tokenizer, weights.ends) for answer in decoded]
 
     def score(
-        self, images: "Sequence[Any] | Any | None", prompts: Sequence[str] | str, texts: Sequence[str]
+        self, images: "Sequence[Any] | Any | None", prompts: Sequence[str] | str, texts: Sequence[str] | str
     ) -> list[Output]:
-        """Returns the log-probability of each token of the given answers, by one teacher-forced pass."""
+        """Returns the log-probability of each token of the given answers, by one teacher-forced pass.
+
+        Args:
+            images, prompts: As for `generate`.
+            texts: The answer to each prompt.
+
+        Raises:
+            UsageError: When there are not as many images or texts as prompts.
+        """
         requests = self._requests(images, prompts, None, None)
+        texts = [texts] if isinstance(texts, str) else texts
+        _check_count("text", texts, len(requests))
         targets = [[*self.tokenizer.encode(text), self.tokenizer.eos] for text in texts]
         logprobs = score(self.weights(), requests, targets)
         scored = [Decoded(tuple(ids), tuple(p)) for ids, p in zip(targets, logprobs, strict=True)]
@@ -190,10 +211,10 @@ class Model:
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if images is None or isinstance(images, str | Path) or not isinstance(images, Sequence):
             images = [images] * len(prompts)
-        if len(images) != len(prompts):
-            raise UsageError(f"expected one image a prompt, got {len(images)} images and {len(prompts)} prompts")
-        rules = [None] * len(prompts) if grammars is None else list(grammars)
+        rules = [None] * len(prompts) if grammars is None else grammars
         numbers = range(len(prompts)) if rows is None else rows
+        for name, given in (("image", images), ("grammar", rules), ("row", numbers)):
+            _check_count(name, given, len(prompts))
         pixels: dict[int, np.ndarray | None] = {}
         for image in images:
             if id(image) not in pixels:
@@ -202,3 +223,8 @@ class Model:
             Request(self.tokenizer.prompt(prompt), pixels[id(image)], rule, row)
             for row, image, prompt, rule in zip(numbers, images, prompts, rules, strict=True)
         ]
+
+
+def _check_count(name: str, given: Sequence[Any], prompts: int) -> None:
+    if len(given) != prompts:
+        raise UsageError(f"expected one {name} a prompt, got {len(given)} {name}s and {prompts} prompts")

@@ -1,6 +1,6 @@
 """Answers about single pictures or prompts, as a task gives them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.errors import DataError, UsageError
 from mmtune.evaluation import evaluate_records, prediction_json
 from mmtune.model import Model
-from mmtune.records import Box, Picture, Prediction, Record
+from mmtune.records import Box, Fault, Picture, Prediction, Record
 from mmtune.registry import task_class
 from mmtune.settings import build
 from mmtune.task import Task
@@ -95,8 +95,9 @@ def predict(
     sampler: Sampler = GREEDY,
     batch_size: int = 16,
     options: Mapping[str, Any] | None = None,
+    on_fault: Callable[[Fault], None] | None = None,
 ) -> list[Answer]:
-    """Answers about each image.
+    """Answers about each image. Pictures are opened as they are asked about, a few at a time.
 
     Args:
         model: The model.
@@ -107,10 +108,11 @@ def predict(
         sampler: How tokens are chosen.
         batch_size: Most prompts decoded at once.
         options: Options of the task that go before those the model was taught.
+        on_fault: Called for each picture that cannot be asked about, which is then left out; None: it is an error.
 
     Raises:
         DataError: When a picture cannot be opened.
-        UsageError: When the task needs a prompt or a picture and has none.
+        UsageError: When the task needs a prompt or a picture and has none, or the model cannot do it.
     """
     adapter = task_for(model, task, options=options)
     if adapter.needs_classes and not adapter.classes and prompt is None:
@@ -131,8 +133,10 @@ def predict(
         picture = None if image is None else _picture(image)
         records.append(Record(id=str(number), picture=picture, prefix=prompt))
     found = evaluate_records(model, adapter, records, sampler=sampler, max_tokens=max_tokens, batch_size=batch_size)
-    if found.faults:
-        raise DataError(found.faults[0].problem)
+    for fault in found.faults:
+        if on_fault is None:
+            raise DataError(fault.problem)
+        on_fault(fault)
     return [Answer(p, record, adapter) for record, p in zip(found.records, found.predictions, strict=True)]
 
 

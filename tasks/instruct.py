@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
-from mmtune.codecs.chat import MODEL, PLAIN, TEMPLATES, ChatTemplate, conversations, history, turn_fault
+from mmtune.codecs.chat import (
+    PLAIN,
+    TEMPLATES,
+    conversations,
+    history,
+    taught_places,
+    template_of,
+    turn_fault,
+)
 from mmtune.errors import RecipeError, UsageError
-from mmtune.records import Output, Prediction, Query, Record, Target, Turn
+from mmtune.metrics.instruct import right_answers
+from mmtune.records import Output, Prediction, Query, Record, Target
 from mmtune.task import Task
 
 if TYPE_CHECKING:
@@ -69,21 +78,17 @@ class Instruct(Task):
             UsageError: When the vocabulary lacks a control token of the template that the options name.
         """
         name = self.options.template
-        if name == AUTO:
-            name = next(name for name, template in TEMPLATES.items() if not _missing(template, tokenizer))
-        if lacking := _missing(TEMPLATES[name], tokenizer):
+        template = template_of(tokenizer) if name == AUTO else TEMPLATES[name]
+        if lacking := template.missing(tokenizer):
             raise UsageError(
                 f"options.template: the model's vocabulary has no control token {lacking[0]}, which the template "
                 f"{name} needs: choose another one, or auto"
             )
-        return Instruct(self.classes, replace(self.options, template=name))
+        return Instruct(self.classes, replace(self.options, template=template.name))
 
     def ends(self, tokenizer: "Tokenizer") -> tuple[int, ...]:
         """Returns the end of a turn, where the template has one, and all ends of a sequence."""
-        template = self._template
-        found = [tokenizer.find(piece) for piece in (template.end, *template.stops) if piece]
-        ids = [*(one for one in found if one is not None), tokenizer.eos]
-        return tuple(dict.fromkeys(ids))
+        return self._template.ends(tokenizer)
 
     def check(self, record: Record) -> Sequence[str]:
         """Returns what keeps a conversation from being taught."""
@@ -98,9 +103,9 @@ class Instruct(Task):
         return tuple(problems)
 
     def queries(self, record: Record) -> Sequence[Query]:
-        """Returns the one query: all that was said before the last answer."""
+        """Returns the one query: all that was said before the last answer that is taught."""
         courses = conversations(record)
-        turns = courses[0][: _places(courses[0])[-1]] if courses else history(record)
+        turns = courses[0][: taught_places(courses[0])[-1]] if courses else history(record)
         return (Query(self._template.prompt(turns)),) if turns else ()
 
     def lessons(self, record: Record) -> Sequence[Query]:
@@ -112,7 +117,7 @@ class Instruct(Task):
         if not courses or self.options.turns == "last":
             return self.queries(record) if courses else ()
         turns = courses[0]
-        places = _places(turns)[: 1 if self._template.end else None]
+        places = taught_places(turns)[: 1 if self._template.end else None]
         return tuple(Query(self._template.prompt(turns[:place])) for place in places)
 
     def targets(self, record: Record, query: Query, rng: np.random.Generator | None = None) -> Sequence[Target]:
@@ -120,7 +125,7 @@ class Instruct(Task):
         del rng
         found: dict[Target, None] = {}
         for turns in conversations(record):
-            places = _places(turns)
+            places = taught_places(turns)
             for place in places:
                 if self._template.prompt(turns[:place]) == query.prompt:
                     last = places[-1] if self._template.end else place
@@ -145,16 +150,23 @@ class Instruct(Task):
         return InstructMetric()
 
     def max_tokens(self, records: Sequence[Record], tokenizer: "Tokenizer") -> int:
-        """Returns the length of the longest last answer, end included, rounded up to 16.
+        """Returns the length of the longest answer that is asked for, end included, rounded up to 16.
 
         Where an answer is not known that is at least 256.
         """
-        longest = 0 if records else _UNKNOWN
-        for record in records:
-            courses = conversations(record)
-            lengths = [len(tokenizer.encode(turns[-1].text.strip())) + 1 for turns in courses]
-            longest = max(longest, *lengths) if lengths else max(longest, _UNKNOWN)
-        return 16 * math.ceil(longest / 16)
+        answers = [right_answers(record) for record in records]
+        least = 0 if all(answers) and answers else _UNKNOWN
+        longest = max((len(tokenizer.encode(text)) + 1 for texts in answers for text in texts), default=0)
+        return 16 * math.ceil(max(least, longest) / 16)
+
+    def budget(self, records: Sequence[Record], tokenizer: "Tokenizer", taught: int) -> int:
+        """Returns the length of the longest answer that is asked for, where the right ones are known.
+
+        What was taught is no measure then: a target may be a whole conversation, and only one answer is asked for.
+        """
+        if records and all(conversations(record) for record in records):
+            return self.max_tokens(records, tokenizer)
+        return super().budget(records, tokenizer, taught)
 
     def target_bound(self, record: Record, query: Query, tokenizer: "Tokenizer") -> int:
         """Returns the length of the longest target, end included."""
@@ -177,14 +189,3 @@ class Instruct(Task):
         metric = InstructMetric()
         metric.update(Record(prediction.record), prediction)
         return {"perplexity": metric.perplexity}
-
-
-def _places(turns: Sequence[Turn]) -> list[int]:
-    """Returns where the answers stand that are taught; the last answer where none is."""
-    answers = [place for place, turn in enumerate(turns) if turn.role == MODEL]
-    return [place for place in answers if turns[place].weight > 0] or answers[-1:]
-
-
-def _missing(template: ChatTemplate, tokenizer: "Tokenizer") -> list[str]:
-    """Returns the control tokens that a vocabulary lacks, or splits when it meets them in a text."""
-    return [piece for piece in template.pieces if tokenizer.encode(piece) != [tokenizer.find(piece)]]

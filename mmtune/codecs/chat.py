@@ -6,8 +6,12 @@ of meta-llama/Meta-Llama-3-8B-Instruct. The token that begins a text is not part
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from mmtune.records import Record, Span, Target, Turn
+
+if TYPE_CHECKING:
+    from mmtune.models.tokenizer import Tokenizer
 
 SYSTEM, USER, MODEL = "system", "user", "assistant"
 ROLES = (SYSTEM, USER, MODEL)
@@ -67,6 +71,18 @@ class ChatTemplate:
             said = ""
         return tuple(spans)
 
+    def ends(self, tokenizer: "Tokenizer") -> tuple[int, ...]:
+        """Returns the ids behind which an answer is over, that of targets first.
+
+        They are the end of a turn, where the template has one, and all ends of a sequence.
+        """
+        found = [tokenizer.find(piece) for piece in (self.end, *self.stops) if piece]
+        return tuple(dict.fromkeys([*(one for one in found if one is not None), tokenizer.eos]))
+
+    def missing(self, tokenizer: "Tokenizer") -> list[str]:
+        """Returns the control tokens that a vocabulary lacks, or splits when it meets them in a text."""
+        return [piece for piece in self.pieces if tokenizer.encode(piece) != [tokenizer.find(piece)]]
+
     def _written(self, turn: Turn) -> str:
         before = {SYSTEM: self.system or "", USER: self.user, MODEL: self.model}[turn.role]
         return before + turn.text + self.end
@@ -106,6 +122,11 @@ PLAIN = ChatTemplate(name="plain", system="", user="", model="", end="", gap="\n
 TEMPLATES = {template.name: template for template in (GEMMA, LLAMA_3, PLAIN)}
 
 
+def template_of(tokenizer: "Tokenizer") -> ChatTemplate:
+    """Returns the template whose control tokens a vocabulary has, the plain one for a vocabulary without any."""
+    return next(template for template in TEMPLATES.values() if not template.missing(tokenizer))
+
+
 def conversations(record: Record) -> tuple[tuple[Turn, ...], ...]:
     """Returns the right courses of a record's conversation, each with an answer of the model at its end.
 
@@ -122,6 +143,12 @@ def history(record: Record) -> tuple[Turn, ...]:
     if record.turns:
         return record.turns
     return (Turn(USER, record.prefix),) if record.prefix is not None else ()
+
+
+def taught_places(turns: Sequence[Turn]) -> list[int]:
+    """Returns where in a conversation the answers stand that are taught; the last answer where none is."""
+    answers = [place for place, turn in enumerate(turns) if turn.role == MODEL]
+    return [place for place in answers if turns[place].weight > 0] or answers[-1:]
 
 
 def turn_fault(turns: Sequence[Turn]) -> tuple[str, str] | None:

@@ -79,8 +79,15 @@ def search(
         predicted, cache, seen = step(weights, spec, adapter, cache, seen, token, positions, first_slot + i)
         return i + 1, predicted, cache, seen, state, done, score, tokens, logprobs, lengths
 
+    def undecided(carry: tuple) -> Array:
+        # Scores only fall: a beam that goes on below the best finished one of its row never gets above it.
+        done, score = (x.reshape(rows, beams) for x in (carry[5], carry[6]))
+        finished = jnp.max(jnp.where(done, score, -jnp.inf), axis=1)
+        going_on = jnp.max(jnp.where(done, -jnp.inf, score), axis=1)
+        return (carry[0] < limit) & jnp.any(going_on > finished)
+
     count = rows * beams
-    start = jnp.int32(0) if constraint is None else constraint.start
+    start = jnp.zeros(rows, jnp.int32) if constraint is None else constraint.start
     # All beams start equal: only the first of each row may lead, or the beam would hold copies.
     score = jnp.where(jnp.arange(count) % beams == 0, 0.0, FORBIDDEN)
     cache: Cache = jax.tree.map(spread, prefix.cache)
@@ -89,13 +96,13 @@ def search(
         spread(prefix.first),
         cache,
         spread(prefix.seen),
-        jnp.broadcast_to(start, (count,)),
+        spread(start),
         jnp.zeros(count, bool),
         score,
         jnp.full((count, new), pad, jnp.int32),
         jnp.zeros((count, new), jnp.float32),
         jnp.zeros(count, jnp.int32),
     )
-    carry = jax.lax.while_loop(lambda c: (c[0] < limit) & ~jnp.all(c[5]), body, carry)
+    carry = jax.lax.while_loop(undecided, body, carry)
     best = jnp.arange(rows) * beams + jnp.argmax(carry[6].reshape(rows, beams), axis=1)
     return Written(carry[7][best], carry[8][best], carry[9][best])

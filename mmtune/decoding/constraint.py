@@ -1,4 +1,4 @@
-"""A grammar's automaton on the device: which tokens may follow, row by row."""
+"""An automaton on the device: which tokens may follow, row by row."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmtune.codecs.grammar import Automaton
-from mmtune.decoding.buckets import power_of_two
+from mmtune.decoding.buckets import table_size
 
 Array = jax.Array
 
@@ -19,7 +19,7 @@ class Constraint(NamedTuple):
         token_class: (vocabulary,) int32.
         next_state: (states, classes) int32, -1 forbidden.
         distance: (states,) int32, fewest tokens to the end.
-        start: () int32.
+        start: (batch,) int32, the state of each row before its first token.
         fill: () bool: the end is forbidden while anything else is allowed.
         eos: () int32, the token that ends.
     """
@@ -33,9 +33,9 @@ class Constraint(NamedTuple):
 
 
 def on_device(automaton: Automaton, vocabulary_size: int, eos: int) -> Constraint:
-    """Returns the automaton as device arrays; tokens beyond its vocabulary are forbidden."""
+    """Returns the automaton as device arrays, for a batch of one; tokens beyond its vocabulary are forbidden."""
     states, classes = automaton.next_state.shape
-    table = np.full((_padded(states), _padded(classes)), -1, np.int32)
+    table = np.full((table_size(states), table_size(classes)), -1, np.int32)
     table[:states, :classes] = automaton.next_state
     distance = np.zeros(table.shape[0], np.int32)
     distance[:states] = automaton.distance
@@ -45,7 +45,7 @@ def on_device(automaton: Automaton, vocabulary_size: int, eos: int) -> Constrain
         jnp.asarray(token_class),
         jnp.asarray(table),
         jnp.asarray(distance),
-        jnp.int32(automaton.start),
+        jnp.asarray([automaton.start], jnp.int32),
         jnp.asarray(automaton.fill),
         jnp.int32(eos),
     )
@@ -72,7 +72,3 @@ def allowed(constraint: Constraint, state: Array, remaining: Array) -> Array:
 def advance(constraint: Constraint, state: Array, token: Array) -> Array:
     """Returns (batch,) int32: the state after each row's token."""
     return constraint.next_state[state, constraint.token_class[token]]
-
-
-def _padded(n: int) -> int:
-    return max(8, power_of_two(n))

@@ -196,13 +196,12 @@ def write(
         predicted, cache, seen = step(weights, spec, adapter, cache, seen, token, prefix.lengths + i, first_slot + i)
         return i + 1, predicted, cache, seen, state, done, tokens, logprobs, lengths
 
-    start = jnp.int32(0) if constraint is None else constraint.start
     carry = (
         jnp.int32(0),
         prefix.first,
         prefix.cache,
         prefix.seen,
-        jnp.broadcast_to(start, (batch,)),
+        jnp.zeros(batch, jnp.int32) if constraint is None else constraint.start,
         jnp.zeros(batch, bool),
         jnp.full((batch, new), pad, jnp.int32),
         jnp.zeros((batch, new), jnp.float32),

@@ -1,4 +1,4 @@
-"""From requests of any length to decoded tokens: grouping, bucketed shapes, each image encoded once."""
+"""From requests of any length to decoded tokens: grouping, bucketed shapes, images shared within a batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ import numpy as np
 from mmtune.codecs.grammar import Automaton
 from mmtune.decoding.beam import search
 from mmtune.decoding.buckets import bucket, power_of_two
-from mmtune.decoding.constraint import Constraint, on_device
 from mmtune.decoding.engine import Written, encode, prefill, write
+from mmtune.decoding.joining import Rules
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.errors import UsageError
 from mmtune.models.linear import Adapter
@@ -29,7 +29,7 @@ class Request:
     Attributes:
         prompt: Token ids, bos and closing newline included.
         image: (size, size, 3) uint8 or float in -1..1, `NO_PIXELS` for a model that sees and is asked without a
-            picture, or None for text models. Requests that share the very same array share its encoding.
+            picture, or None for text models. Requests of a batch that share the very same array share its encoding.
         grammar: What may be written, or None.
         row: Number of the request in its data set: it picks the sampler's random numbers.
     """
@@ -83,6 +83,7 @@ def generate(
     max_tokens: int,
     sampler: Sampler = GREEDY,
     batch_size: int = 16,
+    rules: Rules | None = None,
     on_done: Callable[[int], None] = lambda _: None,
 ) -> list[Decoded]:
     """Answers all requests, in their order.
@@ -93,29 +94,26 @@ def generate(
         max_tokens: Most tokens an answer may have, eos included.
         sampler: How tokens are chosen.
         batch_size: Most requests at once.
+        rules: Grammars that earlier calls have brought to the device; None: none.
         on_done: Called with the number of requests answered so far, for a progress bar.
 
     Raises:
         UsageError: When `max_tokens` is too small for anything a request's grammar allows.
     """
-    if max_tokens < 1:
-        raise UsageError(f"max_tokens: expected 1 or more, got {max_tokens}")
+    for name, value in (("max_tokens", max_tokens), ("batch_size", batch_size)):
+        if value < 1:
+            raise UsageError(f"{name}: expected 1 or more, got {value}")
+    grammars = [request.grammar for request in requests if request.grammar is not None]
+    shortest = max((int(grammar.distance[grammar.start]) for grammar in grammars), default=1)
+    if max_tokens < shortest:
+        raise UsageError(f"max_tokens: the shortest allowed answer has {shortest} tokens, got {max_tokens}")
+    rules = Rules() if rules is None else rules
     answers: list[Decoded | None] = [None] * len(requests)
-    constraints: dict[int, Constraint] = {}
     done = 0
     for group in _groups(requests):
-        grammar = requests[group[0]].grammar
-        constraint = None
-        if grammar is not None:
-            if max_tokens < grammar.distance[grammar.start]:
-                shortest = int(grammar.distance[grammar.start])
-                raise UsageError(f"max_tokens: the shortest allowed answer has {shortest} tokens, got {max_tokens}")
-            if id(grammar) not in constraints:
-                constraints[id(grammar)] = on_device(grammar, weights.spec.text.vocabulary_size, weights.eos)
-            constraint = constraints[id(grammar)]
         for start in range(0, len(group), batch_size):
             batch = group[start : start + batch_size]
-            written = _batch(weights, [requests[i] for i in batch], constraint, max_tokens, sampler)
+            written = _batch(weights, [requests[i] for i in batch], rules, max_tokens, sampler)
             tokens, logprobs, lengths = (np.asarray(a) for a in written)
             for row, index in enumerate(batch):
                 n = int(lengths[row])
@@ -126,19 +124,20 @@ def generate(
 
 
 def _groups(requests: Sequence[Request]) -> list[list[int]]:
-    """Indices of requests that may share a batch: one grammar, pictures or none, one bucket of prompt length."""
-    groups: dict[tuple[int, bool, int], list[int]] = {}
+    """Indices of requests that may share a batch: with or without grammars and pictures, and one bucket of prompts."""
+    groups: dict[tuple[bool | None, bool, int], list[int]] = {}
     for index, request in enumerate(requests):
+        fill = None if request.grammar is None else request.grammar.fill
         sees = request.image is not None and request.image.size > 0
-        groups.setdefault((id(request.grammar), sees, bucket(len(request.prompt))), []).append(index)
+        groups.setdefault((fill, sees, bucket(len(request.prompt))), []).append(index)
     return list(groups.values())
 
 
-def _batch(
-    weights: Weights, requests: list[Request], constraint: Constraint | None, max_tokens: int, sampler: Sampler
-) -> Written:
+def _batch(weights: Weights, requests: list[Request], rules: Rules, max_tokens: int, sampler: Sampler) -> Written:
     rows = power_of_two(len(requests))
     requests = [*requests, *[requests[-1]] * (rows - len(requests))]
+    grammars = [request.grammar for request in requests if request.grammar is not None]
+    constraint = rules.constraint(grammars, weights.spec.text.vocabulary_size, weights.eos) if grammars else None
     width = bucket(max(len(request.prompt) for request in requests))
     token_ids = np.full((rows, width), weights.pad, np.int32)
     for row, request in enumerate(requests):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Self, final
 
-from mmtune.codecs.chat import conversations
+from mmtune.codecs.chat import conversations, taught_places
 from mmtune.metrics.base import Metric
 from mmtune.records import Prediction, Record
 
@@ -23,7 +23,7 @@ class InstructMetric(Metric):
     - exact_match: share of answers that equal a right one, white space around them aside.
     - ROUGE_L: mean over the answers of `mmtune.metrics.rouge.rouge_l`, on the words that `mmtune.metrics.ptb` makes.
 
-    The two of the answers are over the records whose answer is known; a conversation's is its last one.
+    The two of the answers are over the records whose answer is known; a conversation's is the last one that is taught.
     """
 
     def __init__(self) -> None:
@@ -66,8 +66,11 @@ class InstructMetric(Metric):
 
 
 def right_answers(record: Record) -> tuple[str, ...]:
-    """Returns the right answers to the last question of a record, without white space around them."""
-    return tuple(turns[-1].text.strip() for turns in conversations(record))
+    """Returns the right answers to the question that a record asks, without white space around them.
+
+    A conversation asks the last question whose answer is taught: one of weight 0 is no model of an answer.
+    """
+    return tuple(turns[taught_places(turns)[-1]].text.strip() for turns in conversations(record))
 
 
 def _rouge_l(text: str, references: Sequence[str]) -> float:

@@ -1,6 +1,7 @@
 """Decoding against decoding alone, against re-scoring, and against naive loops."""
 
 import functools
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from backbones import make
 
 from mmtune.codecs.grammar import Automaton
-from mmtune.decoding.buckets import bucket
+from mmtune.decoding.buckets import bucket, table_size
 from mmtune.decoding.generate import Request, Weights, generate
 from mmtune.decoding.sampling import Sampler, choose
 from mmtune.decoding.score import score
@@ -151,6 +152,28 @@ def test_budget_below_the_shortest_answer_is_refused():
         generate(model(), [request], max_tokens=2)
 
 
+@pytest.mark.parametrize("wrong", [{"max_tokens": 0}, {"max_tokens": 2, "batch_size": 0}])
+def test_numbers_below_one_are_refused(wrong):
+    name = list(wrong)[-1]
+    with pytest.raises(UsageError, match=f"{name}: expected 1 or more, got 0"):
+        generate(model(), requests()[:1], **wrong)
+
+
+def test_long_answers_are_scored_a_few_at_a_time(monkeypatch):
+    targets = [request.prompt for request in requests()]
+    together = score(model(), requests(), targets, batch_size=20)
+    monkeypatch.setattr("mmtune.decoding.score._MOST_LOGITS", 3 * 16 * 256)
+    widths = []
+    collate = sys.modules["mmtune.decoding.score"].collate
+    monkeypatch.setattr(
+        "mmtune.decoding.score.collate", lambda rows, *others: widths.append(len(rows)) or collate(rows, *others)
+    )
+    apart = score(model(), requests(), targets, batch_size=20)
+    assert widths == [4] * 6 + [2]  # three and a copy, to have few shapes
+    for one, other in zip(together, apart, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
 def test_device_rule_equals_the_reference_rule():
     import jax.numpy as jnp
 
@@ -172,6 +195,11 @@ def test_a_picture_is_required():
 
 def test_no_requests_no_answers():
     assert generate(model(), [], max_tokens=3) == []
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, 8), (9, 32), (128, 128), (129, 512), (513, 1024), (1025, 2048)])
+def test_sizes_of_tables(n, size):
+    assert table_size(n) == size
 
 
 @pytest.mark.parametrize(("length", "size"), [(1, 16), (16, 16), (17, 32), (33, 64), (65, 128), (129, 192)])

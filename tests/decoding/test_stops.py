@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from backbones import make
+from vocabularies import chat_tokenizer
 
 from mmtune.data.batch import NO_PIXELS, Row, collate
 from mmtune.decoding.generate import Decoded, Request, Weights, generate
 from mmtune.decoding.outputs import as_output
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.decoding.score import score
+from mmtune.model import Model
 from mmtune.models.linear import NO_ADAPTER
 from mmtune.models.scorer import target_logits
 from mmtune.models.spec import read_spec
@@ -67,6 +69,49 @@ def test_the_token_that_ended_an_answer_is_not_its_text():
         as_output(Decoded((*ids, stop), (*logprobs, -9.0)), tokenizer, (tokenizer.eos,)).text == "red circle<unused0>"
     )
     assert as_output(Decoded((), ()), tokenizer, (1,)).text == ""
+
+
+def renamed(model, one, other):
+    """Returns the model with two tokens' rows of the vocabulary exchanged: it writes the one for the other."""
+    table = model.backbone.token_embedding
+    order = np.arange(model.tokenizer.vocabulary_size)
+    order[[one, other]] = other, one
+    table.embeddings.assign(np.asarray(table.embeddings)[order])
+    if not table.tie_weights:
+        table.reverse_embeddings.assign(np.asarray(table.reverse_embeddings)[:, order])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("family", "chat", "end"),
+    [
+        ("gemma2", "gemma", "<end_of_turn>"),
+        ("llama3", "llama3", "<|eot_id|>"),
+        ("llama3", "llama3", "<|end_of_text|>"),
+        ("gemma2", "plain", None),
+    ],
+)
+def test_plain_generation_ends_with_the_turn(family, chat, end):
+    tokenizer = chat_tokenizer(chat)
+    model = Model(make(family, vocabulary_size=tokenizer.vocabulary_size), tokenizer, name="small")
+    prompts = ["two red circles?", "what is it?"]
+    free = generate(
+        replace(model.weights(), stops=()),
+        [Request(tokenizer.prompt(p), row=i) for i, p in enumerate(prompts)],
+        max_tokens=BUDGET,
+    )
+    if end is None:
+        assert model.weights().ends == (tokenizer.eos,)
+        assert [output.text for output in model.generate(None, prompts, BUDGET)] == [
+            tokenizer.decode(answer.ids) for answer in free
+        ]
+        return
+    ids = free[0].ids
+    place = next(place for place in range(2, BUDGET) if ids[place] not in (*ids[:place], *tokenizer.prompt(prompts[0])))
+    (answer, _) = renamed(model, ids[place], tokenizer.find(end)).generate(None, prompts, BUDGET)
+    assert answer.text == tokenizer.decode(ids[:place])
+    assert len(answer.tokens) == place
+    np.testing.assert_allclose(answer.logprobs, free[0].logprobs[:place], atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["paligemma", "paligemma2"])

@@ -4,6 +4,7 @@ import pytest
 from vocabularies import chat_tokenizer, with_pieces
 
 from mmtune.errors import RecipeError, UsageError
+from mmtune.metrics.instruct import right_answers
 from mmtune.models.tiny import tiny_tokenizer
 from mmtune.records import Likelihood, Output, Prediction, Query, Record, Span, Turn
 from mmtune.registry import task_class
@@ -133,6 +134,32 @@ def test_an_answer_without_weight_is_read_and_not_taught():
     (query,) = task.lessons(Record("r", turns=turns))
     assert "yes, two" in query.prompt
     assert task.targets(Record("r", turns=turns), query) == ((Span("none of them"),),)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_asked_is_what_is_scored(family):
+    """The last answer that is taught, not one of weight 0 behind it."""
+    turns = (*TALK, Turn("user", "ok"), Turn("assistant", "a long answer that nobody should learn from", 0.0))
+    record, tokenizer = Record("r", turns=turns), chat_tokenizer(family)
+    task = task_of(family)
+    (query,) = task.queries(record)
+    assert query == task.queries(RECORD)[0]
+    assert right_answers(record) == ("none of them",)
+    assert task.max_tokens([record], tokenizer) == task.max_tokens([RECORD], tokenizer)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_budget_is_one_answer_and_not_a_conversation(family):
+    task, tokenizer = task_of(family), chat_tokenizer(family)
+    answers = [turn.text for turn in TALK if turn.role == "assistant"]
+    longest = max(len(tokenizer.encode(answer)) + 1 for answer in answers)
+    budget = task.budget([RECORD], tokenizer, taught=1000)
+    assert budget == task.max_tokens([RECORD], tokenizer)
+    assert longest <= budget < longest + 16
+    unknown = Record("u", prefix="and yellow?")
+    assert task.budget([RECORD, unknown], tokenizer, taught=1000) == 1000
+    assert task.budget([unknown], tokenizer, taught=0) == 256
+    assert task.budget([], tokenizer, taught=1000) == 1000
 
 
 def test_several_right_answers_share_the_prompt():

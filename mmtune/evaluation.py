@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,9 +12,10 @@ from mmtune.data.batch import NO_PIXELS
 from mmtune.data.dataset import FaultLog
 from mmtune.data.pixels import to_square
 from mmtune.decoding.generate import Request, generate
+from mmtune.decoding.joining import Rules
 from mmtune.decoding.outputs import as_output
 from mmtune.decoding.sampling import GREEDY, Sampler
-from mmtune.errors import DataError
+from mmtune.errors import DataError, UsageError
 from mmtune.files import atomic, json_text
 from mmtune.likelihood import truth_likelihoods
 from mmtune.model import Model
@@ -73,26 +74,34 @@ def evaluate_records(
         task: The adapter.
         records: The truth.
         sampler: How tokens are chosen.
-        max_tokens: Most tokens of an answer; None: what the truth needs, and no less than the model was taught.
+        max_tokens: Most tokens of an answer; None: the task's choice, see `Task.budget`.
         batch_size: Most prompts decoded at once.
         on_done: Called with the number of records done so far.
 
     Returns:
-        Metrics over the records whose pictures could be opened, and faults for the others.
+        Metrics over the records that could be asked about, and faults for the others: "unreadable picture", and "no
+        prompt" where the task says so (`Task.unasked`).
+
+    Raises:
+        UsageError: When the model cannot do the task.
     """
+    if task.needs_picture and model.image_size is None:
+        raise UsageError(f"the task {task.name} needs pictures, and {model.name} is a text model")
     log = FaultLog()
     task = task.for_tokenizer(model.tokenizer)
     metric = task.metric()
     used: list[Record] = []
     predictions: list[Prediction] = []
     taught = model.setup.max_tokens if model.setup is not None and model.setup.task == task.name else 0
-    budget = max_tokens or max(taught, task.max_tokens(records, model.tokenizer))
+    askable = [record for record in records if task.unasked(record) is None]
+    budget = task.budget(askable, model.tokenizer, taught) if max_tokens is None else max_tokens
     grammars: dict[tuple[str, ...], Any] = {}
+    rules = Rules()
     for start in range(0, len(records), CHUNK):
         chunk = records[start : start + CHUNK]
         opened = enumerate(_with_pixels(model, task, chunk, log), start)
         ready = [(number, *pair) for number, pair in opened if pair is not None]
-        for record, prediction in _answer(model, task, ready, budget, sampler, batch_size, grammars):
+        for record, prediction in _answer(model, task, ready, budget, sampler, batch_size, grammars, rules):
             metric.update(record, prediction)
             used.append(record)
             predictions.append(prediction)
@@ -119,26 +128,35 @@ def write_predictions(task: Task, evaluation: Evaluation, file: Path) -> None:
 Ready = tuple[Record, np.ndarray | None]
 
 
-def _with_pixels(model: Model, task: Task, records: Sequence[Record], log: FaultLog) -> Iterable[Ready | None]:
-    """Opens the pictures of a chunk in threads; records whose picture fails are logged and None."""
+class _NotAsked(NamedTuple):
+    """Why a record is left out: kind and problem of its fault."""
 
-    def prepare(record: Record) -> Ready | DataError:
+    kind: str
+    problem: str
+
+
+def _with_pixels(model: Model, task: Task, records: Sequence[Record], log: FaultLog) -> Iterable[Ready | None]:
+    """Opens the pictures of a chunk in threads; records that cannot be asked about are logged and None."""
+
+    def prepare(record: Record) -> Ready | _NotAsked:
+        if (problem := task.unasked(record)) is not None:
+            return _NotAsked("no prompt", f"{problem}; the record was left out")
         if model.image_size is None:
             return record, None
         if not task.needs_picture:
             return record, NO_PIXELS
         if record.picture is None:
-            return DataError(f"record {record.id} has no picture")
+            return _NotAsked("unreadable picture", f"record {record.id} has no picture")
         try:
             image = record.picture.open()
         except DataError as error:
-            return error
+            return _NotAsked("unreadable picture", str(error))
         return task.prepared(replace(record, size=record.size or image.size)), to_square(image, model.image_size)
 
     with ThreadPoolExecutor(2) as pool:
         for record, ready in zip(records, pool.map(prepare, records), strict=True):
-            if isinstance(ready, DataError):
-                log.add(record.source, record.id, "unreadable picture", str(ready))
+            if isinstance(ready, _NotAsked):
+                log.add(record.source, record.id, ready.kind, ready.problem)
                 yield None
             else:
                 yield ready
@@ -152,6 +170,7 @@ def _answer(
     sampler: Sampler,
     batch_size: int,
     grammars: dict[tuple[str, ...], Any],
+    rules: Rules,
 ) -> Iterable[tuple[Record, Prediction]]:
     asked: list[tuple[int, Query]] = []
     rows: list[int] = []
@@ -170,7 +189,7 @@ def _answer(
         Request(tokenizer.prompt(query.prompt), ready[i][2], grammars[query.labels], row)
         for (i, query), row in zip(asked, rows, strict=True)
     ]
-    decoded = generate(weights, requests, max_tokens=budget, sampler=sampler, batch_size=batch_size)
+    decoded = generate(weights, requests, max_tokens=budget, sampler=sampler, batch_size=batch_size, rules=rules)
     answers: list[list] = [[] for _ in ready]
     for (i, query), one in zip(asked, decoded, strict=True):
         answers[i].append((query, as_output(one, tokenizer, weights.ends)))

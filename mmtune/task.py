@@ -80,6 +80,12 @@ class Task(abc.ABC):
         del record
         return ()
 
+    def unasked(self, record: Record) -> str | None:
+        """Returns why nothing can be asked about a record, be its answer known or not; None: it can be asked about."""
+        if self.needs_prompt and not (record.prefix or "").strip():
+            return f"expected a question (prefix), which the task {self.name} needs, found none"
+        return None
+
     @abc.abstractmethod
     def queries(self, record: Record) -> Sequence[Query]:
         """Returns the questions that are asked about a record: one, or one per class, ..."""
@@ -115,6 +121,16 @@ class Task(abc.ABC):
     def max_tokens(self, records: Sequence[Record], tokenizer: "Tokenizer") -> int:
         """Returns how many tokens an answer may need, end of sequence included."""
 
+    def budget(self, records: Sequence[Record], tokenizer: "Tokenizer", taught: int) -> int:
+        """Returns how many tokens each answer about the records may take, end of sequence included.
+
+        Args:
+            records: What is asked about.
+            tokenizer: The vocabulary.
+            taught: Length of the longest target that the model was taught; 0 where it was not taught this task.
+        """
+        return max(taught, self.max_tokens(records, tokenizer))
+
     def target_bound(self, record: Record, query: Query, tokenizer: "Tokenizer") -> int:
         """Returns a length that no training target of a record's query exceeds, end of sequence included."""
         del query
@@ -128,9 +144,10 @@ class Task(abc.ABC):
         del record
         return None
 
-    @classmethod
-    def score_files(cls, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
-        """Scores result files in the field's official forms, without a model.
+    def score_files(self, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
+        """Scores result files in the field's official forms, as the options say, without a model.
+
+        It is called on a task without classes: those of the truth count.
 
         Args:
             truth: What `mmtune.read` takes.
@@ -142,7 +159,7 @@ class Task(abc.ABC):
             {"task", "n", "metrics", "invalid"}.
         """
         del truth, predictions, form, log
-        raise UsageError(f"the task {cls.name} has no official result files to score")
+        raise UsageError(f"the task {self.name} has no official result files to score")
 
     def draw(self, image: "Image.Image", prediction: Prediction) -> "Image.Image":
         """Returns a copy of the picture with the prediction drawn on it."""

@@ -15,7 +15,7 @@ from mmtune.text_task import TextTask
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import FaultLog
-    from mmtune.metrics.base import Metric
+    from mmtune.metrics.caption import CaptionMetric
 
 PROMPTS = ("cap", "caption", "describe")
 """PaliGemma's words for captions: as the web writes them, as people write them, and longer ones."""
@@ -96,18 +96,17 @@ class Captioning(TextTask):
         """Takes the text as one line."""
         return _spaced(text)
 
-    def metric(self) -> "Metric":
+    def metric(self) -> "CaptionMetric":
         """Returns an empty state."""
         from mmtune.metrics.caption import CaptionMetric
 
         return CaptionMetric(lower_case=self.options.lower_case, java=self.options.java)
 
-    @classmethod
-    def score_files(cls, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
+    def score_files(self, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
         """Scores COCO's caption results, and other public forms, against the captions of any reader."""
         from mmtune.metrics.caption_results import score_captions
 
-        return score_captions(truth, predictions, form, log)
+        return score_captions(truth, predictions, form, log, self.metric())
 
     def taught(self, record: Record) -> tuple[str, ...]:
         """Returns the captions as they are taught, each once, without those that cannot be."""

@@ -67,8 +67,7 @@ class Detection(ObjectTask):
 
         return DetectionMetric(self.classes)
 
-    @classmethod
-    def score_files(cls, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
+    def score_files(self, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
         """Scores COCO results, and the other public forms, against the truth of any reader."""
         from mmtune.metrics.results import score_detection
 

@@ -15,7 +15,7 @@ from mmtune.text_task import TextTask
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import FaultLog
-    from mmtune.metrics.base import Metric
+    from mmtune.metrics.ocr import OCRMetric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,19 +95,18 @@ class OCR(TextTask):
         """Takes the text composed (NFC) and without white space at its ends."""
         return plain_text(text)
 
-    def metric(self) -> "Metric":
+    def metric(self) -> "OCRMetric":
         """Returns an empty state."""
         from mmtune.metrics.ocr import OCRMetric
 
         options = self.options
         return OCRMetric(options.white_space, options.lower_case or not options.case_sensitive, options.several)
 
-    @classmethod
-    def score_files(cls, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
+    def score_files(self, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
         """Scores folders of text files, lines `id<TAB>text`, JSON and SROIE's key files against any reader's truth."""
         from mmtune.metrics.ocr_results import score_ocr
 
-        return score_ocr(truth, predictions, form, log)
+        return score_ocr(truth, predictions, form, log, self.metric())
 
     def taught(self, record: Record) -> tuple[str, ...]:
         """Returns the right transcriptions as they are taught."""

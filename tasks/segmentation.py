@@ -132,6 +132,14 @@ class Segmentation(ObjectTask):
             problems.append(f"{len(self.found(record))} masks for the expression {expression!r}: expected one")
         return problems
 
+    def unasked(self, record: Record) -> str | None:
+        """Returns whether expressions are wanted and the record has none."""
+        if self.options.prompt == "referring" and not (record.prefix or "").strip():
+            return (
+                "expected an expression (prefix) such as 'the left dog', as options.prompt is 'referring', found none"
+            )
+        return super().unasked(record)
+
     def queries(self, record: Record) -> Sequence[Query]:
         """Returns one query for all classes, or one a class; or that of the record's own prefix.
 
@@ -198,12 +206,11 @@ class Segmentation(ObjectTask):
 
         return super().grammar(query, tokenizer) if query.labels else unnamed_grammar(tokenizer, SEGMENTS)
 
-    @classmethod
-    def score_files(cls, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
+    def score_files(self, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
         """Scores COCO mask results, or predictions of mmtune, against the truth of any reader."""
         from mmtune.metrics.mask_results import score_segmentation
 
-        return score_segmentation(truth, predictions, form, log)
+        return score_segmentation(truth, predictions, form, log, prepared=self.prepared)
 
     def draw(self, image: "Image.Image", prediction: Prediction) -> "Image.Image":
         """Returns the picture with the masks, a colour for each class."""

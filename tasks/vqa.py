@@ -85,7 +85,11 @@ class VQA(TextTask):
         if not (record.prefix or "").strip():
             problems.append("expected a question (prefix), found none")
         if not self.taught(record):
-            problems.append(f"expected an answer, found {'empty ones' if record.texts else 'none'}")
+            found = "empty ones" if record.texts else "none"
+            wanted = "an answer"
+            if self._choices(record):
+                wanted, found = "an answer that is one of the choices, or correct_choice_idx", "neither"
+            problems.append(f"expected {wanted}, found {found}")
         return problems
 
     def queries(self, record: Record) -> Sequence[Query]:
@@ -147,12 +151,20 @@ class VQA(TextTask):
         answers = self.taught(record)
         return longest_text(answers if self.options.answers == "sample" else (most_common(answers),), tokenizer)
 
-    @classmethod
-    def score_files(cls, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
+    def score_files(self, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
         """Scores VQA results, DocVQA's and other public forms, against the truth of any reader."""
         from mmtune.metrics.vqa_results import score_vqa
 
-        return score_vqa(truth, predictions, form, log)
+        options = self.options
+        return score_vqa(
+            truth,
+            predictions,
+            form,
+            log,
+            scoring=options.scoring,
+            choose=options.prompt == "choose",
+            lower_case=options.lower_case,
+        )
 
     def draw(self, image: "Image.Image", prediction: Prediction) -> "Image.Image":
         """Returns the picture with the question and the answer beneath."""

@@ -18,26 +18,34 @@ def check(
     codec: Annotated[
         str | None, typer.Option(help="Mask codec of segmentation: small, public, or an .npz file.")
     ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Options of the task: options.max_length=200 ...")
+    ] = None,
 ) -> None:
     """Count what is in a data set, and name every fault with its file and record."""
     from rich.console import Console
     from rich.progress import Progress
 
+    from mmtune.cli.options import task_options
     from mmtune.cli.output import check_outputs, write_json
     from mmtune.data.check import check as look
     from mmtune.data.read import read
     from mmtune.errors import DataError, UsageError
     from mmtune.registry import task_class
-    from mmtune.settings import build
 
-    check_outputs(json)
-    if codec is not None and task is None:
-        raise UsageError("--codec says what segmentation tokens mean: give --task segmentation as well")
+    check_outputs(json, None if out is None else out / "overlays.png")
+    if task is None and (problem := _wants_task(codec, set_, out)):
+        raise UsageError(problem)
     adapter = task_class(task) if task is not None else None
+    if adapter is not None and out is not None and not adapter.needs_picture:
+        raise UsageError(f"the task {task} is about text alone: leave --out out")
+    options = None
+    if adapter is not None:
+        options = task_options(adapter, set_ or (), {} if codec is None else {"codec": codec})
     dataset = read(data, task=task, format=format_)
-    options = {} if codec is None else {"codec": codec}
-    chosen = adapter(dataset.classes, build(adapter.Options, options, "options.")) if adapter is not None else None
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    chosen = adapter(dataset.classes, options) if adapter is not None else None
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         line = bar.add_task("decoding", total=len(dataset))
         report = look(dataset, chosen, out, lambda done, total: bar.update(line, completed=done, total=total))
     if json != "-":
@@ -50,21 +58,35 @@ def check(
         raise DataError(f"{data}: none of {report.records} records {wanted}; the faults above say why")
 
 
+def _wants_task(codec: str | None, assignments: list[str] | None, out: Path | None) -> str | None:
+    """Returns what was given that means nothing without a task."""
+    if codec is not None:
+        return "--codec says what segmentation tokens mean: give --task segmentation as well"
+    if assignments:
+        return "--set changes the options of a task: give --task as well"
+    return None if out is None else "--out draws what a task teaches: give --task as well"
+
+
 @app.command()
 def convert(
     data: Annotated[str, typer.Argument(help="A file, folder, address, or 'shapes'.")],
     out: Annotated[Path, typer.Argument(help="Where to write; must not exist.")],
-    format_: Annotated[str, typer.Option("--format", help="coco, jsonl, yolo or voc.")],
+    format_: Annotated[str, typer.Option("--format", help="What to write: coco, jsonl, yolo or voc.")],
     task: Annotated[str | None, typer.Option(help="Name of the task that the data is for.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Format of the data.  [default: detected]")] = None,
 ) -> None:
     """Write a data set in another format."""
     from rich.console import Console
 
     from mmtune.data.convert import convert as write
     from mmtune.data.read import read
+    from mmtune.registry import task_class
     from mmtune.reports.tables import print_faults
 
-    dataset = read(data, task=task)
+    if task is not None:
+        task_class(task)  # an unknown one is said before anything is read
+    dataset = read(data, task=task, format=from_)
     left_out = write(dataset, out, format_)
     print_faults(Console(stderr=True), [*dataset.faults, *left_out])
-    typer.echo(f"{len(dataset) - len({fault.record for fault in left_out})} of {len(dataset)} records written to {out}")
+    missing = {fault.record for fault in left_out if fault.record is not None}
+    typer.echo(f"{len(dataset) - len(missing)} of {len(dataset)} records written to {out}")

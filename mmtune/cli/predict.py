@@ -32,10 +32,13 @@ def predict(
     adapter = task_class(task)
     check_outputs(json, draw / "picture.png" if draw is not None else None)
     files = list(image or [])
+    problems: list[str] = []
     if adapter.needs_picture:
         if not files:
             raise UsageError(f"the task {task} needs a picture: --image FILE")
-        files = _readable(files)
+        files = _pictures(files, problems)
+    elif draw is not None:
+        raise UsageError(f"the task {task} is about text alone: leave --draw out")
 
     from mmtune.decoding.sampling import Sampler
     from mmtune.models.load import load
@@ -49,7 +52,12 @@ def predict(
         max_tokens=max_tokens,
         sampler=Sampler(beams=beams),
         options=None if codec is None else {"codec": codec},
+        on_fault=lambda fault: problems.append(fault.problem),
     )
+    if not answers:
+        raise DataError("\n".join(problems))
+    for problem in problems:
+        typer.echo(printable(f"left out: {problem}"), err=True)
     if json != "-":
         for answer in answers:
             name = f"{answer.record.picture.name}: " if answer.record.picture else ""
@@ -59,26 +67,25 @@ def predict(
         _draw(answers, draw)
 
 
-def _readable(files: list[Path]) -> list[Path]:
-    """Returns the pictures that can be opened and says why the others are left out.
+def _pictures(files: list[Path], problems: list[str]) -> list[Path]:
+    """Returns the files that begin as pictures do, and adds what keeps the others from being used to `problems`.
+
+    Only their headers are read: a name that was mistyped is said before a large model is loaded.
 
     Raises:
-        DataError: When none can be opened.
+        DataError: When there is no picture among them.
     """
-    from mmtune.cli.output import printable
-    from mmtune.data.images import FilePicture
+    from mmtune.data.images import FilePicture, size_of
 
-    good, problems = [], []
+    good = []
     for file in files:
         try:
-            FilePicture(file).open()
+            size_of(FilePicture(file))
             good.append(file)
         except DataError as error:
             problems.append(str(error))
     if not good:
-        raise DataError(problems[0] if len(problems) == 1 else "\n".join(problems))
-    for problem in problems:
-        typer.echo(printable(f"left out: {problem}"), err=True)
+        raise DataError("\n".join(problems))
     return good
 
 

@@ -14,10 +14,14 @@ def score(
     format_: Annotated[
         str | None, typer.Option("--format", help="Form of the predictions.  [default: detected]")
     ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Options of the task: options.case_sensitive=false ...")
+    ] = None,
 ) -> None:
     """Score official result files against the truth, without a model."""
     from rich.console import Console
 
+    from mmtune.cli.options import task_options
     from mmtune.cli.output import check_outputs, write_json
     from mmtune.data.dataset import FaultLog
     from mmtune.registry import task_class
@@ -25,8 +29,10 @@ def score(
 
     check_outputs(json)
     log = FaultLog()
-    result = task_class(task).score_files(truth, predictions, format_, log)
+    adapter = task_class(task)
+    scorer = adapter(options=task_options(adapter, set_ or ()))
+    result = scorer.score_files(truth, predictions, format_, log)
     console = Console(stderr=True)
-    print_faults(console, log.faults)
+    print_faults(console, log.faults, most=50, elsewhere="")
     console.print(metrics_table(result["metrics"], f"{task} on {result['n']} records"))
     write_json(result, json)

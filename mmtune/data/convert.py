@@ -6,12 +6,13 @@ from pathlib import Path
 
 from mmtune.data.dataset import Dataset, FaultLog
 from mmtune.data.placing import Item, Place, placed
+from mmtune.data.suffixes import asked_classes, holds_boxes, holds_masks, names_all_classes
 from mmtune.data.write_coco import write_coco
 from mmtune.data.write_jsonl import write_jsonl
 from mmtune.data.write_voc import write_voc
 from mmtune.data.write_yolo import write_yolo
 from mmtune.errors import DataError, UsageError, unknown_name
-from mmtune.records import Fault
+from mmtune.records import Fault, Record
 
 FORMATS = ("coco", "jsonl", "yolo", "voc")
 """The formats that `convert` writes."""
@@ -34,7 +35,8 @@ def convert(dataset: Dataset, out: Path, format: str) -> tuple[Fault, ...]:  # n
         format: One of `FORMATS`.
 
     Returns:
-        A fault for every record that was left out.
+        A fault for every record that was left out, and one without a record for each kind of thing that the format
+        does not hold: "masks left out", "texts left out", "boxes left out".
 
     Raises:
         UsageError: When the format is unknown, holds boxes while the data has none, or `out` exists.
@@ -63,7 +65,34 @@ def convert(dataset: Dataset, out: Path, format: str) -> tuple[Fault, ...]:  # n
         _publish(work, out, single)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return tuple(log.faults)
+    return (*log.faults, *_losses(dataset, out, format))
+
+
+def _losses(dataset: Dataset, out: Path, format: str) -> list[Fault]:  # noqa: A002
+    """Returns what the records have and the format does not hold."""
+    records = dataset.records
+    masks = sum(bool(record.masks) for record in records) if format != "coco" else 0
+    codes = sum(holds_masks(record.texts) for record in records) if format != "jsonl" else 0
+    texts = sum(_is_told(record) for record in records) if format != "jsonl" else 0
+    boxes = sum(bool(record.boxes) and _has_words(record) for record in records) if format == "jsonl" else 0
+    lost = (
+        ("masks left out", masks, f"{format} does not hold the masks of {masks} records; coco does"),
+        ("masks left out", codes, f"{format} does not hold the segmentation tokens of {codes} records; jsonl does"),
+        ("texts left out", texts, f"{format} does not hold the texts and prompts of {texts} records; jsonl does"),
+        ("boxes left out", boxes, f"a line holds texts or boxes: of {boxes} records the texts were written"),
+    )
+    return [Fault(str(out), None, kind, problem) for kind, count, problem in lost if count]
+
+
+def _is_told(record: Record) -> bool:
+    """Whether a record has texts or a prompt of its own that say more than its boxes do."""
+    prefix = record.prefix or ""
+    return _has_words(record) or bool(prefix and not asked_classes(prefix) and not names_all_classes(prefix))
+
+
+def _has_words(record: Record) -> bool:
+    """Whether a record has texts that are not its boxes in PaliGemma's words."""
+    return bool(record.texts) and not holds_boxes(None, record.texts)
 
 
 def _write(items: list[Item], classes: tuple[str, ...], format: str, path: Path, log: FaultLog) -> int:  # noqa: A002

@@ -83,7 +83,7 @@ def _read_file(
     file: TableFile, source: Source, log: FaultLog, classes: dict[str, None]
 ) -> Iterator[tuple[int, Record]]:
     """Yields the line of its first row and the record, for everything of a file that can be used."""
-    columns, lines = table_lines(file.path, log)
+    columns, lines = table_lines(file.path, log, source.task)
     index = picture_index(file.path.parent, (file.split,) if file.split else ())
     scaled = bool(columns.edges) and _are_fractions(columns, lines)
     for (name, prefix), rows in _grouped(columns, lines, file.path, log).items():

@@ -11,6 +11,7 @@ from mmtune.data.dataset import FaultLog
 from mmtune.data.finding import picture_index
 from mmtune.data.images import SUFFIXES
 from mmtune.data.json_lines import short
+from mmtune.data.tables import text_names
 from mmtune.errors import DataError
 
 DELIMITERS = ",;\t|"
@@ -35,7 +36,7 @@ _WORDS = {
     "label": ("label", "class", "class_name", "category", "category_name", "label_name", "labelname"),
     "prefix": ("prefix", "question", "prompt"),
     "text": (
-        *("suffix", "caption", "comment", "text", "answer"),
+        *("suffix", "caption", "comment", "text", "answer", "answers"),
         *("sentence", "transcription", "words", "response", "completion"),
     ),
 }
@@ -83,8 +84,13 @@ def table_columns(file: Path) -> Columns | None:
     return _columns(next((line for line in io.StringIO(head, newline="") if line.strip()), ""), file)
 
 
-def table_lines(file: Path, log: FaultLog) -> tuple[Columns, Sequence[Line]]:
+def table_lines(file: Path, log: FaultLog, task: str | None = None) -> tuple[Columns, Sequence[Line]]:
     """Returns the columns and the rows of a table; rows that do not fit are logged.
+
+    Args:
+        file: The table.
+        log: Takes the faults.
+        task: Whose text counts where there are columns of several kinds.
 
     Raises:
         DataError: When the file cannot be read, is not UTF-8, or its first row is not of this kind.
@@ -95,7 +101,7 @@ def table_lines(file: Path, log: FaultLog) -> tuple[Columns, Sequence[Line]]:
         raise DataError(f"{file}: expected a CSV file that can be read: {error.strerror}") from error
     lines = list(io.StringIO(text, newline=""))  # unlike str.splitlines, which knows more than the ends of lines
     first = next((line for line in lines if line.strip()), "")
-    columns = _columns(first, file)
+    columns = _columns(first, file, task)
     if columns is None:
         raise DataError(
             f"{file}:1: expected a header such as filename,width,height,class,xmin,ymin,xmax,ymax or image,caption or "
@@ -125,9 +131,9 @@ def _text(data: bytes, file: Path, *, cut: bool = False) -> str:
         ) from error
 
 
-def _columns(first: str, file: Path) -> Columns | None:
+def _columns(first: str, file: Path, task: str | None = None) -> Columns | None:
     """Returns the reading of a first row that makes sense of most columns."""
-    found = [_headed(first, delimiter) or _headerless(first, delimiter, file) for delimiter in DELIMITERS]
+    found = [_headed(first, delimiter, task) or _headerless(first, delimiter, file) for delimiter in DELIMITERS]
     return max((columns for columns in found if columns), key=lambda columns: len(columns.at), default=None)
 
 
@@ -138,12 +144,13 @@ def _split(line: str, delimiter: str) -> list[str]:
         return []
 
 
-def _headed(first: str, delimiter: str) -> Columns | None:
+def _headed(first: str, delimiter: str, task: str | None) -> Columns | None:
     header = [name.strip().lower().replace(" ", "_").replace("-", "_") for name in _split(first, delimiter)]
     where = {name: position for position, name in reversed(list(enumerate(header)))}
+    usual = _WORDS | {"text": text_names(_WORDS["text"], task)}
     at = {
         meaning: next(where[word] for word in words if word in where)
-        for meaning, words in _WORDS.items()
+        for meaning, words in usual.items()
         if not where.keys().isdisjoint(words)
     }
     used: set[str] = set()

@@ -84,7 +84,7 @@ def _tables(source: Source, log: FaultLog) -> Sequence[HubRows]:
         return _arrow(saved_splits(path), source)
     metadata = _metadata(path)
     if metadata:
-        return [MetadataRows(file, log) for file in choose_split(path, metadata, source.split)]
+        return [MetadataRows(file, log, source.task) for file in choose_split(path, metadata, source.split)]
     files = parquet_files(path)
     if not files:
         raise DataError(f"{path}: expected {Hub.expects}; found none of these")
@@ -92,10 +92,10 @@ def _tables(source: Source, log: FaultLog) -> Sequence[HubRows]:
     for file in choose_split(path, files, source.split):
         chosen.setdefault(file.split, []).append(file.path)
     base = path if path.is_dir() else path.parent
-    return [ArrowRows(split, parquet_split(parts), str(path), base) for split, parts in chosen.items()]
+    return [ArrowRows(split, parquet_split(parts), str(path), base, source.task) for split, parts in chosen.items()]
 
 
 def _arrow(splits: Mapping[str, "Dataset"], source: Source) -> Sequence[HubRows]:
     names = [TableFile(split, source.path) for split in sorted(splits, key=split_key)]
     chosen = choose_split(source.path, names, source.split)
-    return [ArrowRows(one.split, splits[one.split], str(source.path), source.path) for one in chosen]
+    return [ArrowRows(one.split, splits[one.split], str(source.path), source.path, source.task) for one in chosen]

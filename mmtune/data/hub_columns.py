@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmtune.data.instructions import CHATS, COLUMNS
-from mmtune.data.tables import first_key
+from mmtune.data.tables import first_key, text_names
 
 IMAGES = ("image", "img", "picture", "photo", "file_name", "filename", "image_path", "jpg", "png")
 PREFIXES = ("prefix", "question", "query", "prompt", "instruction")
@@ -106,12 +106,17 @@ def columns_of_rows(rows: Iterable[Mapping[str, Any]]) -> dict[str, Column]:
     return {name: Column(fields=fields) for name, fields in found.items()}
 
 
-def layout_of(columns: Mapping[str, Column]) -> Layout:
-    """Returns which column is what, as far as the names and types tell."""
+def layout_of(columns: Mapping[str, Column], task: str | None = None) -> Layout:
+    """Returns which column is what, as far as the names and types tell.
+
+    Args:
+        columns: By their names.
+        task: Whose text counts where there are columns of several kinds.
+    """
     objects = _objects(columns)
     taken = {objects.category} if objects is not None and objects.container is None else set()
     image = next((name for name, column in columns.items() if column.is_image), None) or first_key(columns, IMAGES)
-    text, prefix = first_key(columns, TEXTS), first_key(columns, PREFIXES)
+    text, prefix = first_key(columns, text_names(TEXTS, task)), first_key(columns, PREFIXES)
     classed = (name for name, column in columns.items() if column.names and name not in taken)
     label = first_key(columns.keys() - taken, LABELS) or next(classed, None)
     if image is None and prefix is None and label is not None:

@@ -49,10 +49,10 @@ class HubRows(abc.ABC):
 class ArrowRows(HubRows):
     """Rows of an Arrow table on the disk; pictures stay there."""
 
-    def __init__(self, split: str, rows: "Dataset", where: str, base: Path):
+    def __init__(self, split: str, rows: "Dataset", where: str, base: Path, task: str | None):
         self.split = split
         self.columns = tuple(rows.column_names)
-        self.layout = layout_of(columns_of_features(rows.features))
+        self.layout = layout_of(columns_of_features(rows.features), task)
         self._rows, self._base = rows, base
         self._where = f"{where}:{split}" if split else where
 
@@ -94,13 +94,13 @@ class ArrowRows(HubRows):
 class MetadataRows(HubRows):
     """Lines of a metadata.jsonl beside the pictures that it names."""
 
-    def __init__(self, file: TableFile, log: FaultLog):
+    def __init__(self, file: TableFile, log: FaultLog, task: str | None):
         self.split = file.split
         self._folder = file.path.parent
         self._rows = tuple(json_rows(file.path, log))
         columns = columns_of_rows(row.values for row in self._rows)
         self.columns = tuple(columns)
-        self.layout = layout_of(columns)
+        self.layout = layout_of(columns, task)
         self._index = picture_index(self._folder, (file.split,) if file.split else ())
 
     def __iter__(self) -> Iterator[tuple[int, str, Mapping[str, Any]]]:

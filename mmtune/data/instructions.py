@@ -157,10 +157,11 @@ def _content(value: Any) -> str | None:
 def _question(values: Mapping[str, Any]) -> str:
     ask = first_key(values, ASKS) or first_key(values, CONTEXTS)
     if ask is None or first_key(values, ANSWERS) is None:
-        names = ", ".join(values)
+        names = [name for name, value in values.items() if value is not None]
+        found = f"the keys {', '.join(names)}" if names else "nothing"
         raise _UnusableError(
             "missing key",
-            f"expected messages, or a question and its answer such as instruction and output, found the keys {names}",
+            f"expected messages, or a question and its answer such as instruction and output, found {found}",
         )
     question = values[ask]
     context = next((values[name] for name in CONTEXTS if name != ask and values.get(name)), "")

@@ -9,6 +9,9 @@ from typing import Any
 from mmtune.data.dataset import FaultLog
 from mmtune.errors import DataError
 
+_KINDS = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "a truth value", type(None): "null"}
+"""What a line may hold instead of an object."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -65,7 +68,7 @@ def parsed_line(line: bytes) -> dict[str, Any] | str:
         return f"{short(line.decode('utf-8'))} ({error.msg} at column {error.colno})"
     except (RecursionError, ValueError) as error:
         return f"a line that cannot be parsed ({error})"
-    return values if isinstance(values, dict) else f"{short(values)}, a {type(values).__name__}"
+    return values if isinstance(values, dict) else f"{short(values)}, {_KINDS[type(values)]}"
 
 
 def short(value: object) -> str:

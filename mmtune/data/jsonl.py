@@ -20,18 +20,27 @@ from mmtune.data.tables import (
     choose_split,
     first_key,
     table_files,
+    text_names,
     with_unique_ids,
 )
-from mmtune.data.vqa_items import question_of
+from mmtune.data.vqa_items import answers_of, question_of
 from mmtune.errors import DataError
 from mmtune.records import Box, Record
 
 IMAGE_KEYS = ("image", "file_name", "filename", "image_path", "path")
 PREFIX_KEYS = ("prefix", "question", "prompt", "instruction")
-TEXT_KEYS = (
-    "suffix", "texts", "captions", "caption", "text", "transcription", "answers", "answer", "response",
-    "completion", "output",
+_ANSWERS = ("answers", "answer")
+_ALIKE = (
+    ("suffix", "texts"), ("captions", "caption"), ("text", "transcription"), _ANSWERS,
+    ("response", "completion", "output"),
 )  # fmt: skip
+"""Names of texts; of a group, a file may use one in some lines and another in others."""
+
+TEXT_KEYS = tuple(key for group in _ALIKE for key in group)
+
+_OWN_PROMPTS = ("captioning", "ocr")
+"""Tasks that know what to ask where a line brings no prompt of its own."""
+
 SUFFIXES = (".jsonl", ".ndjson")
 
 
@@ -108,11 +117,14 @@ class _Reading:
         names = {name for row in self._rows for name in row.values}
         boxes = first_key(names, ("boxes",)) if source.task in (None, "detection") else None
         self._keys = _Keys(
-            first_key(names, IMAGE_KEYS), first_key(names, PREFIX_KEYS), first_key(names, TEXT_KEYS), boxes
+            first_key(names, IMAGE_KEYS),
+            first_key(names, PREFIX_KEYS),
+            first_key(names, text_names(TEXT_KEYS, source.task)),
+            boxes,
         )
         if self._keys.text is None and self._keys.boxes is None:
-            wanted = "image, prefix and suffix"
-            raise DataError(f"{file.path}: expected lines with the keys {wanted}, received {', '.join(sorted(names))}")
+            wanted, found = "image, prefix and suffix", ", ".join(sorted(names)) or "empty objects"
+            raise DataError(f"{file.path}: expected lines with the keys {wanted}, received {found}")
         subfolders = (file.split,) if file.split else ()
         self._index: FileIndex = picture_index(file.path.parent, subfolders)
 
@@ -138,10 +150,11 @@ class _Reading:
                 return None
             key = row.values.get("question_id")  # by which result files know a question
             record_id = str(key) if isinstance(key, (str, int)) else name
-            record = Record(record_id, None if path is None else FilePicture(path))
-        prefix = None if self._keys.prefix is None else self._prefix(row, self._keys.prefix, record.id)
-        texts = self._texts(row, record.id)
-        if texts is None or (self._keys.prefix is not None and prefix is None):
+            number = row.values.get("image_id")  # by which they know a picture
+            image_id = number if isinstance(number, (str, int)) and not isinstance(number, bool) else None
+            record = Record(record_id, None if path is None else FilePicture(path), image_id=image_id)
+        prefix, texts = self._prefix(row, record.id), self._texts(row, record.id)
+        if prefix is None or texts is None:
             return None
         about = question_of(row.values) if prefix else None
         told = replace(record, prefix=prefix or None, texts=texts, source=row.place, question=about)
@@ -156,7 +169,11 @@ class _Reading:
         self._log.add(row.place, record, kind, f"expected a string as {key}, received {received}; the line is left out")
         return None
 
-    def _prefix(self, row: Row, key: str, record: str) -> str | None:
+    def _prefix(self, row: Row, record: str) -> str | None:
+        """Returns the prompt, an empty one where the line may lack it, None where it is at fault."""
+        key = self._keys.prefix
+        if key is None or (self._source.task in _OWN_PROMPTS and row.values.get(key) is None):
+            return ""
         prefix = self._string(row, key, record)
         context = row.values.get("input") if key == "instruction" else None
         # Alpaca's form: what the instruction is to be applied to stands apart, and may be empty.
@@ -166,7 +183,9 @@ class _Reading:
         key = self._keys.text
         if key is None or (self._keys.boxes in row.values and key not in row.values):
             return ()
-        texts = as_texts(row.values.get(key))
+        if key not in row.values:
+            key = first_key(row.values, next(group for group in _ALIKE if key in group)) or key
+        texts = (answers_of if key in _ANSWERS else as_texts)(row.values.get(key))
         if key in row.values and texts is not None:
             return texts
         kind = "malformed value" if key in row.values else "missing key"

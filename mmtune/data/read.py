@@ -4,12 +4,14 @@ import difflib
 import hashlib
 import importlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 from mmtune.data.dataset import Dataset, FaultLog
+from mmtune.data.images import SUFFIXES as PICTURES
 from mmtune.data.json_files import load_json
 from mmtune.data.reader import Reader, Source
 from mmtune.errors import DataError, UsageError, unknown_name
@@ -40,14 +42,18 @@ _READERS = {
 
 _SHAPES, _HUB, _HUB_SCHEME = "shapes", "hub", "hf://"
 _WITHOUT_OPTIONS = (
-    "refcoco", "coco", "coco_captions", "flickr", "voc", "yolo", "chat", "text_lines", "jsonl", "word_labels", "csv",
-    "folder",
+    "coco", "coco_captions", "flickr", "voc", "yolo", "chat", "text_lines", "jsonl", "word_labels", "csv", "folder",
 )  # fmt: skip
 _SHOWN = 5
 _ASKED_FIRST = {"captioning": ("coco_captions", "flickr")}
 """Readers that are asked first for a task: data sets keep annotations for several tasks side by side."""
 
+_BY_SUFFIX = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+"""Readers that say what is wrong with a file that no reader knows, by its suffix."""
+
 _TASKS_OF_OBJECTS = ("detection", "segmentation")
+_COSTS_BOXES = re.compile("box|class|category|suffix|missing picture|broken|malformed|size")
+"""Kinds of faults by which data may lack boxes that it should have."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,10 @@ def read(
     name = format or address.format
     if name is not None:
         reader(name)  # an unknown format is said before a missing path
+    if address.format is not None and format not in (None, address.format):
+        raise UsageError(f"{data}: this address is of the format {address.format}, not {format}: leave one of them out")
+    if name == _SHAPES != address.format:
+        raise UsageError(f"{data}: the format shapes is generated: its address is 'shapes', with options behind it")
     path = Path(address.target) if address.format else _located(address.target)
     chosen = reader(name) if name is not None else _claiming(path, task)
     source = Source(
@@ -158,7 +168,8 @@ def read(
     if not records:
         raise DataError(_nothing_usable(found, path, "record"))
     if task in _TASKS_OF_OBJECTS and need_pictures and not any(record.boxes or record.masks for record in records):
-        raise DataError(_nothing_usable(found, path, "box"))
+        about_boxes = tuple(fault for fault in found.faults if _COSTS_BOXES.search(fault.kind))
+        raise DataError(_nothing_usable(replace(found, faults=about_boxes), path, "box"))
     return found
 
 
@@ -233,13 +244,37 @@ def _claiming(path: Path, task: str | None) -> Reader:
     for candidate in readers:
         if candidate.claims(path):
             return candidate
-    if path.suffix.lower() == ".json":
-        load_json(path)  # what no reader could open is said with its line
+    _refuse_plainly(path, task)
     expected = "\n".join(f"  {candidate.name}: {candidate.expects}" for candidate in readers)
     raise DataError(
         f"{path}: expected a data set of a known format, but none was recognised; point at its file or folder, or "
         f"name its format. Known formats:\n{expected}"
     )
+
+
+def _refuse_plainly(path: Path, task: str | None) -> None:
+    """Says what is wrong with data that no reader knows, where its name tells what it should be.
+
+    Raises:
+        DataError: When the file or folder is empty, is a picture, or is broken JSON, JSON lines or CSV.
+    """
+    if path.is_dir():
+        if not any(path.iterdir()):
+            raise DataError(f"{path}: expected a data set, but the folder is empty")
+        return
+    suffix = path.suffix.lower()
+    if path.is_file() and not path.stat().st_size:
+        raise DataError(f"{path}: expected a data set, but the file is empty")
+    if suffix in PICTURES:
+        raise DataError(f"{path}: expected a data set, found a picture: point at its folder, or at the annotations")
+    if suffix == ".json":
+        load_json(path)  # with the line at fault
+    if suffix in _BY_SUFFIX:
+        log = FaultLog()
+        content = reader(_BY_SUFFIX[suffix]).read(Source(path, task=task), log)
+        if log.faults and not content.records:
+            found = Dataset((), faults=tuple(log.faults), format=_BY_SUFFIX[suffix])
+            raise DataError(_nothing_usable(found, path, "record"))
 
 
 def _unique(records: Sequence[Record], log: FaultLog) -> tuple[Record, ...]:

@@ -1,13 +1,14 @@
 """RefCOCO, RefCOCO+ and RefCOCOg: expressions that refer to one object each, beside a COCO file of the objects.
 
-A folder holds `instances.json` and `refs(unc).p`, `refs(google).p` or the same list as JSON. Every sentence is a
-record: its prefix is the expression, its one box and mask are the object's, under the label of what a text does not
-name.
+A folder holds `instances.json` and `refs(unc).p`, `refs(google).p` or the same list as JSON; of several, which divide
+the same expressions into splits in their own ways, the option `split_by` names one. Every sentence is a record: its
+prefix is the expression, its one box and mask are the object's, under the label of what a text does not name.
 """
 
 import io
 import json
 import pickle
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -24,6 +25,14 @@ from mmtune.errors import DataError, UsageError, unknown_name
 from mmtune.records import Mask, Record
 
 _INSTANCES = "instances.json"
+_SUFFIXES = (".json", ".p", ".pkl")
+"""Of a list of references, the one that is read first where the same list is there twice."""
+
+_SPLIT_BY = "split_by"
+_USUAL = ("unc", "umd")
+"""The lists by which scores are published: of RefCOCO and RefCOCO+, of RefCOCOg."""
+
+_NAME = re.compile(r"refs[ ._(-]*(.*?)\)?", re.DOTALL)
 
 
 @final
@@ -35,23 +44,34 @@ class RefCoco(Reader):
 
     def claims(self, path: Path) -> bool:
         """Whether the folder holds both files."""
-        return path.is_dir() and (path / _INSTANCES).is_file() and _refs_file(path) is not None
+        return (path / _INSTANCES).is_file() and bool(_lists(path))
 
     def splits(self, path: Path) -> Sequence[str]:
-        """Returns the splits that the references name, in the order in which they occur."""
-        file = _refs_file(path)
-        found = (ref.get("split") for ref in _load_refs(file)) if file is not None else ()
-        return tuple(dict.fromkeys(split for split in found if isinstance(split, str)))
+        """Returns the splits that the references name, those of all lists, in the order in which they occur."""
+        return tuple(dict.fromkeys(split for file in _lists(path).values() for split in _splits(_load_refs(file))))
 
     def read(self, source: Source, log: FaultLog) -> Content:
-        """Reads the sentences of a split, or all of them; see `Reader.read`."""
-        file = _refs_file(source.path)
-        if file is None or not (source.path / _INSTANCES).is_file():
+        """Reads the sentences of a split, or all of them; see `Reader.read`.
+
+        The option `split_by` says which list of references is meant (`unc` is `refs(unc).p`). Without it the usual one
+        is taken, else the first by name; where there are others, that is logged as "list chosen".
+        """
+        for option in source.options:
+            if option != _SPLIT_BY:
+                raise UsageError(unknown_name("option of refcoco", option, (_SPLIT_BY,)))
+        lists = _lists(source.path)
+        if not lists or not (source.path / _INSTANCES).is_file():
             raise DataError(f"{source.path}: expected {self.expects}; found no such files")
+        name = _chosen(lists, source)
+        file = lists[name]
         refs = _load_refs(file)
-        known = self.splits(source.path)
+        known = _splits(refs)
         if source.split is not None and source.split not in known:
-            raise UsageError(unknown_name("split", source.split, known))
+            raise UsageError(f"{file}: {unknown_name('split', source.split, known)}")
+        if len(lists) > 1 and _SPLIT_BY not in source.options:
+            others = ", ".join(f"?{_SPLIT_BY}={other}" for other in lists if other != name)
+            problem = f"{len(lists)} lists of references are there; this one was taken, {others} names another"
+            log.add(file, None, "list chosen", problem)
         objects = _Objects(source.path / _INSTANCES, source)
         records: list[Record] = []
         for ref in refs:
@@ -127,11 +147,33 @@ def _whole(value: Any) -> int:
     return -1 if found is None else found
 
 
-def _refs_file(folder: Path) -> Path | None:
-    """Returns the list of references: JSON before pickle, in alphabetical order."""
-    if not folder.is_dir():
-        return None
-    return next((file for kind in ("json", "p", "pkl") for file in sorted(folder.glob(f"refs*.{kind}"))), None)
+def _lists(folder: Path) -> dict[str, Path]:
+    """Returns the lists of references by what tells them apart: "unc" for `refs(unc).p`, "" for `refs.json`."""
+    found: dict[str, Path] = {}
+    for suffix in _SUFFIXES:
+        for file in sorted(folder.glob(f"refs*{suffix}")):
+            match = _NAME.fullmatch(file.name.removesuffix(suffix))
+            found.setdefault(match[1] if match else "", file)
+    return dict(sorted(found.items()))
+
+
+def _chosen(lists: Mapping[str, Path], source: Source) -> str:
+    """Returns which list is meant.
+
+    Raises:
+        UsageError: When the option names none of them.
+    """
+    wanted = source.options.get(_SPLIT_BY)
+    if wanted is None:
+        return next((name for name in _USUAL if name in lists), next(iter(lists)))
+    if wanted not in lists:
+        raise UsageError(f"{source.path}: {unknown_name(f'list of references ({_SPLIT_BY})', wanted, lists)}")
+    return wanted
+
+
+def _splits(refs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    found = (ref.get("split") for ref in refs)
+    return tuple(dict.fromkeys(split for split in found if isinstance(split, str)))
 
 
 class _Plain(pickle.Unpickler):

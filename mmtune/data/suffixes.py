@@ -40,6 +40,11 @@ def holds_boxes(task: str | None, texts: Sequence[str]) -> bool:
     return task in ("detection", "segmentation") or (task is None and bool(texts) and texts[0].startswith("<loc"))
 
 
+def holds_masks(texts: Sequence[str]) -> bool:
+    """Whether the texts of a record have segmentation tokens."""
+    return any(_SEGMENT in text for text in texts)
+
+
 def known_size(record: Record, stated: tuple[int, int] | None, log: FaultLog) -> tuple[int, int] | None:
     """Returns (width, height) in pixels of the record's picture, or None, and then the reason is logged.
 

@@ -15,6 +15,12 @@ SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "dev", "test",
 
 _ALIKE = (("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing"))
 _MARKS = re.compile(r"^_?(annotations?|labels?|metadata)[._-]|[._-]?(annotations?|labels?|metadata)$")
+_OWN = ("suffix", "texts")  # PaliGemma's form, and ours
+_MEANT = {
+    "captioning": ("captions", "caption", "sentences", "sentence", "comment"),
+    "ocr": ("text", "transcription", "words"),
+    "vqa": ("answers", "answer"),
+}
 _SUBFOLDERS = (".", "dataset", "data", "annotations")
 
 
@@ -122,6 +128,17 @@ def first_key(names: Iterable[str], wanted: Sequence[str]) -> str | None:
     """Returns the first of the `wanted` names that is there."""
     there = set(names)
     return next((name for name in wanted if name in there), None)
+
+
+def text_names(names: Sequence[str], task: str | None) -> tuple[str, ...]:
+    """Returns the names of texts, those first that count first for a task.
+
+    Where a row has several, that is its own form, then what the task asks for: the answer to a question, not the text
+    on its picture.
+    """
+    own = (name for name in names if name in _OWN)
+    meant = (name for name in names if name in _MEANT.get(task or "", ()))
+    return tuple(dict.fromkeys((*own, *meant, *names)))
 
 
 def with_unique_ids(records: Sequence[Record], marks: Sequence[str]) -> tuple[Record, ...]:

@@ -21,6 +21,7 @@ NUMBER_KEYS = ("image_id", "imageId")
 ANSWER_KEYS = ("answers", "direct_answers", "answer", "label")
 CHOICE_KEYS = ("choices", "multiple_choices")
 CORRECT_KEYS = ("correct_choice_idx",)
+_CHOSEN_KEYS = ("multiple_choice_answer", "answer")  # the first is VQA v1's
 KIND_KEYS = ("question_type", "question_types")
 
 
@@ -87,7 +88,7 @@ def _item(values: Any, where: str, log: FaultLog, complete: bool) -> Item | None
         problem = f"expected the name or number of a picture, found {short(image_id)}; the question was left out"
         log.add(where, key, "malformed question", problem)
         return None
-    answers, choices = _texts(_first(values, ANSWER_KEYS)), _texts(_first(values, CHOICE_KEYS))
+    answers, choices = answers_of(_first(values, ANSWER_KEYS)), answers_of(_first(values, CHOICE_KEYS))
     if answers is None or choices is None:
         what, keys = ("answers", ANSWER_KEYS) if answers is None else ("choices", CHOICE_KEYS)
         problem = f"expected a list of texts as {what}, found {short(_first(values, keys))}; the question was left out"
@@ -102,7 +103,7 @@ def _item(values: Any, where: str, log: FaultLog, complete: bool) -> Item | None
 
 def question_of(values: Mapping[str, Any]) -> Question | None:
     """Returns the types and choices that an object with a question names; None where there are none."""
-    choices = _texts(_first(values, CHOICE_KEYS)) or ()
+    choices = answers_of(_first(values, CHOICE_KEYS)) or ()
     kind, answer_kind = _kind(_first(values, KIND_KEYS)), _kind(values.get("answer_type"))
     found = Question(kind, answer_kind, choices, _correct(values, choices))
     return None if found == Question() else found
@@ -112,19 +113,20 @@ def _first(values: Mapping[str, Any], keys: Iterable[str]) -> Any:
     return next((values[key] for key in keys if values.get(key) is not None), None)
 
 
-def _texts(value: Any) -> tuple[str, ...] | None:
+def answers_of(value: Any) -> tuple[str, ...] | None:
     """Returns a text, a number or a list of them as texts; None for anything else, an empty tuple for nothing."""
     items = value if isinstance(value, list) else [value]
     return as_texts([str(item) if type(item) in (int, float) else item for item in items])
 
 
 def _correct(values: Mapping[str, Any], choices: tuple[str, ...]) -> int | None:
-    """Returns the place of the right choice: as a number of its own, as the answer, or as one of VQA v1's choices."""
+    """Returns the place of the right choice: as a number of its own or as the answer, or where the answer is one."""
     place = whole(_first(values, CORRECT_KEYS))
     if place is None and type(values.get("answer")) is int:
         place = values["answer"]
-    if place is None and values.get("multiple_choice_answer") in choices:
-        place = choices.index(values["multiple_choice_answer"])
+    told = next((values[key] for key in _CHOSEN_KEYS if isinstance(values.get(key), str)), None)
+    if place is None and told in choices:
+        place = choices.index(told)
     return place if place is not None and 0 <= place < len(choices) else None
 
 

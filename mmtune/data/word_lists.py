@@ -114,15 +114,17 @@ def _json(file: Path, log: FaultLog) -> Iterator[Entry]:
     content = load_json(file)
     if isinstance(content, Mapping) and isinstance(content.get("data_list"), list):
         content = content["data_list"]
+    expected = "an object with img_path and text"
     if isinstance(content, Mapping):
-        content = [{NAMES[0]: name, TEXTS[0]: text} for name, text in content.items() if isinstance(text, str)]
+        content = [{NAMES[0]: name, TEXTS[0]: text} for name, text in content.items()]
+        expected = "a text by the name of its picture"
     for position, item in enumerate(content if isinstance(content, list) else ()):
         where, values = f"{file}, item {position}", item if isinstance(item, Mapping) else {}
         name, texts = values.get(first_key(values, NAMES) or ""), _texts(values)
         if isinstance(name, str) and name and texts:
             yield from (entry for text in texts for entry in _entry(where, name, text, log))
         else:
-            problem = f"expected an object with img_path and text, found {short(item)}; it was left out"
+            problem = f"expected {expected}, found {short(item)}; it was left out"
             log.add(where, name if isinstance(name, str) else None, "malformed line", problem)
 
 
@@ -139,4 +141,5 @@ def _texts(values: Mapping[str, Any]) -> list[str]:
     instances = values.get("instances")
     items = [item for item in instances if isinstance(item, Mapping)] if isinstance(instances, list) else [values]
     found = [item.get(first_key(item, TEXTS) or "") for item in items]
-    return [text for text in found if isinstance(text, str)]
+    # Words such as 2024 may stand there as numbers; a fraction such as 9.90 has lost its last digit by then.
+    return [str(text) for text in found if isinstance(text, str) or type(text) is int]

@@ -32,7 +32,13 @@ KIND = TextKind(
 )
 
 
-def score_captions(truth: str | Path, predictions: str | Path, form: str | None, log: FaultLog) -> dict[str, Any]:
+def score_captions(
+    truth: str | Path,
+    predictions: str | Path,
+    form: str | None,
+    log: FaultLog,
+    metric: CaptionMetric | None = None,
+) -> dict[str, Any]:
     """Scores a file of captions.
 
     Args:
@@ -43,6 +49,7 @@ def score_captions(truth: str | Path, predictions: str | Path, form: str | None,
         form: One of `FORMATS`; None: told from the content.
         log: Takes the faults of the truth, and "malformed caption", "unknown picture", "duplicate caption" and "missing
             caption" of the predictions.
+        metric: An empty state; None: that of the task without options.
 
     Returns:
         {"task", "n": pictures of the truth that have a caption, "metrics": see `CaptionMetric`, "invalid": how many
@@ -55,7 +62,7 @@ def score_captions(truth: str | Path, predictions: str | Path, form: str | None,
     path = Path(predictions)
     form = told_format(path, form)
     path = only_file(path)
-    metric = CaptionMetric()
+    metric = CaptionMetric() if metric is None else metric
     if form == "lines":
         _score_lines(Path(truth), path, metric)
         return {"task": "captioning", "n": metric.count, "metrics": metric.compute(), "invalid": 0}
@@ -122,7 +129,8 @@ def _score_lines(truth: Path, predictions: Path, metric: CaptionMetric) -> None:
     for file, lines in zip(files, columns, strict=True):
         if len(lines) != len(captions):
             raise DataError(
-                f"{file}: expected {len(captions)} lines, one for each of {predictions}, found {len(lines)}"
+                f"{file}: expected {len(captions)} lines, one for each of {predictions}, found {len(lines)}; where the "
+                "truth is no such file, captions need ids (an id, a tab and a caption a line)"
             )
     for number, (caption, *right) in enumerate(zip(captions, *columns, strict=True), start=1):
         texts = tuple(text for text in right if text.strip())
@@ -132,12 +140,12 @@ def _score_lines(truth: Path, predictions: Path, metric: CaptionMetric) -> None:
 
 
 def _truth_files(truth: Path, predictions: Path) -> list[Path]:
-    """Returns the text files with right captions: in a folder those named ref..., else all but the predictions."""
+    """Returns the text files with right captions: in a folder those named ref..., as any may lie beside them."""
     if truth.is_file():
         return [] if truth.suffix.lower() in (".json", ".jsonl", ".csv") else [truth]
     files = sorted(truth.glob("*.txt"), key=lambda file: natural_key(file.name))
-    named = [file for file in files if file.name.lower().startswith("ref")]
-    return named or [file for file in files if file.resolve() != predictions.resolve()]
+    named = (file for file in files if file.name.lower().startswith("ref"))
+    return [file for file in named if file.resolve() != predictions.resolve()]
 
 
 def _lines(file: Path) -> list[str]:

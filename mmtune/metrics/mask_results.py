@@ -1,5 +1,7 @@
 """Official result files of segmentation: read against a truth of any format, and scored without a model."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,17 @@ from mmtune.metrics.result_files import only_file
 from mmtune.metrics.result_matching import REMARKS
 from mmtune.metrics.results import official_files, read_detections
 from mmtune.metrics.segmentation import SegmentationMetric
-from mmtune.records import Prediction
+from mmtune.records import Prediction, Record
 
 
-def score_segmentation(truth: str | Path, predictions: str | Path, form: str | None, log: FaultLog) -> dict[str, Any]:
+def score_segmentation(
+    truth: str | Path,
+    predictions: str | Path,
+    form: str | None,
+    log: FaultLog,
+    *,
+    prepared: Callable[[Record], Record] = lambda record: record,
+) -> dict[str, Any]:
     """Scores a file of masks.
 
     A COCO results list against a COCO file is scored as it is, with the official numbers; anything else goes through
@@ -25,6 +34,7 @@ def score_segmentation(truth: str | Path, predictions: str | Path, form: str | N
             or polygons. A record that they do not name counts as answered by nothing.
         form: "coco" or "jsonl"; None: told from the content.
         log: Takes the faults of the predictions and of the truth.
+        prepared: Returns a record of the truth with masks where only its texts have some, as `Task.prepared` does.
 
     Returns:
         {"task", "n": images (or expressions) of the truth, "metrics": see `SegmentationMetric`, "invalid": how many
@@ -38,6 +48,7 @@ def score_segmentation(truth: str | Path, predictions: str | Path, form: str | N
 
     file, before = only_file(Path(predictions)), len(log.faults)
     data = read(str(truth), task="segmentation", need_pictures=False)
+    data = replace(data, records=tuple(prepared(record) for record in data))
     if not any(record.masks for record in data):
         raise DataError(f"{truth}: expected masks (polygons or run lengths), found none: there is nothing to score")
     found = {item.record: item for item in read_detections(file, data, form, log, need_masks=True)}

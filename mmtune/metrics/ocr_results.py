@@ -13,7 +13,13 @@ from mmtune.metrics.text_results import TextResult, matched
 from mmtune.records import Prediction
 
 
-def score_ocr(truth: str | Path, predictions: str | Path, form: str | None, log: FaultLog) -> dict[str, Any]:
+def score_ocr(
+    truth: str | Path,
+    predictions: str | Path,
+    form: str | None,
+    log: FaultLog,
+    metric: OCRMetric | None = None,
+) -> dict[str, Any]:
     """Scores texts that were read.
 
     Args:
@@ -22,6 +28,7 @@ def score_ocr(truth: str | Path, predictions: str | Path, form: str | None, log:
         form: One of `mmtune.metrics.ocr_result_files.FORMATS`; None: told from the content.
         log: Takes the faults of the truth, and "malformed text", "unreadable text", "unknown picture", "duplicate text"
             and "missing text" of the predictions.
+        metric: An empty state; None: that of the task without options.
 
     Returns:
         {"task", "n": pictures of the truth whose text is known, "metrics": see `OCRMetric`, "invalid": how many texts
@@ -52,7 +59,7 @@ def score_ocr(truth: str | Path, predictions: str | Path, form: str | None, log:
         return whole if record is None else record.id
 
     found, refused = matched(readings, find, KIND, (path, truth), log)
-    metric = OCRMetric()
+    metric = OCRMetric() if metric is None else metric
     for record in known:
         if record.id not in found:
             problem = "there is no text for this picture of the truth; it counts as read as empty"

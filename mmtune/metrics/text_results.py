@@ -103,7 +103,7 @@ def matched(
             problem = f"expected a {kind.owner} of the truth, found {result.id!r}, which it does not have (or twice)"
             log.add(result.where, result.id, f"unknown {kind.owner}", f"{problem}; the {kind.noun} was left out")
         elif key in found:
-            problem = f"the {kind.owner} has a {kind.noun} in {found[key].where} already, which was kept"
+            problem = f"the {kind.noun} of this {kind.owner} in {found[key].where} was kept, not this second one"
             log.add(result.where, result.id, f"duplicate {kind.noun}", problem)
         else:
             found[key] = result

@@ -34,7 +34,16 @@ KIND = TextKind(
 )
 
 
-def score_vqa(truth: str | Path, predictions: str | Path, form: str | None, log: FaultLog) -> dict[str, Any]:
+def score_vqa(
+    truth: str | Path,
+    predictions: str | Path,
+    form: str | None,
+    log: FaultLog,
+    *,
+    scoring: str = "auto",
+    choose: bool = False,
+    lower_case: bool = False,
+) -> dict[str, Any]:
     """Scores a file of answers.
 
     Args:
@@ -43,6 +52,10 @@ def score_vqa(truth: str | Path, predictions: str | Path, form: str | None, log:
         form: One of `FORMATS`; None: told from the content.
         log: Takes the faults of the truth, and "malformed answer", "unknown question", "duplicate answer" and "missing
             answer" of the predictions.
+        scoring: As `VQAMetric` takes it; "auto" is "okvqa" for the form okvqa.
+        choose: Whether questions that bring choices are scored by the right choice; they are, too, where the file
+            holds choices (`CHOSEN`).
+        lower_case: Whether upper and lower case are the same.
 
     Returns:
         {"task", "n": questions of the truth that have an answer, "metrics": see `VQAMetric`, "invalid": how many
@@ -61,7 +74,8 @@ def score_vqa(truth: str | Path, predictions: str | Path, form: str | None, log:
     records = {id_key(record.id): record for record in data}
     found, refused = matched_answers(records, truth, predictions, form, log)
     chosen = any(answer.text_key == CHOSEN for answer in found.values())
-    metric = VQAMetric("okvqa" if form == "okvqa" else "auto", choose=chosen)
+    counted = "okvqa" if form == "okvqa" and scoring == "auto" else scoring
+    metric = VQAMetric(counted, choose=choose or chosen, lower_case=lower_case)
     for key, record in records.items():
         if key not in found and record.texts:
             problem = "there is no answer to this question of the truth; it counts as wrong"

@@ -1,5 +1,6 @@
 """Metrics and faults as a person reads them in a terminal."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +29,35 @@ def metrics_table(metrics: Mapping[str, Any], title: str) -> "Table":
     return table
 
 
-def print_faults(console: "Console", faults: Sequence[Fault], most: int = 5) -> None:
-    """Prints how many faults there are and the first few."""
+def print_faults(
+    console: "Console",
+    faults: Sequence[Fault],
+    most: int = 5,
+    elsewhere: str = "; `mmtune data check` lists them all",
+) -> None:
+    """Prints how many faults there are, of which kinds, and the first few.
+
+    Args:
+        console: Where to.
+        faults: What to print.
+        most: How many of them to print one by one.
+        elsewhere: Said of the others, where there are more.
+    """
     if not faults:
         return
-    console.print(f"{len(faults)} fault{'s' * (len(faults) > 1)} set aside:", style="yellow")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(fault.kind for fault in faults).most_common())
+    console.print(
+        f"{len(faults)} fault{'s' * (len(faults) > 1)} set aside ({kinds}):",
+        style="yellow",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     for fault in faults[:most]:
         where = ": ".join(part for part in (fault.file, fault.record) if part)
         console.print(f"  {where}: {fault.problem}", markup=False, highlight=False, soft_wrap=True)
     if len(faults) > most:
-        console.print(f"  ... and {len(faults) - most} more; `mmtune data check` lists them all")
+        console.print(f"  ... and {len(faults) - most} more{elsewhere}")
 
 
 def _number(value: float) -> str:

@@ -166,6 +166,22 @@ def out_below_a_file(folder):
     return words, "truth.json"
 
 
+def overlays_without_a_task(folder):
+    words = ["data", "check", str(coco(folder)), "--out", str(folder / "out")]
+    return words, "--out draws what a task teaches: give --task as well"
+
+
+def overlays_of_texts(folder):
+    (folder / "chat.jsonl").write_text('{"question": "a?", "answer": "b"}')
+    words = ["data", "check", str(folder / "chat.jsonl"), "--task", "instruct", "--out", str(folder / "out")]
+    return words, "the task instruct is about text alone: leave --out out"
+
+
+def overlays_into_a_file(folder):
+    file = str(coco(folder))
+    return ["data", "check", file, "--task", "detection", "--out", file], "is no folder that lets us write"
+
+
 def only_box_outside(folder):
     return [
         "data",
@@ -209,6 +225,9 @@ CASES = [
     json_into_a_folder,
     json_below_a_file,
     out_below_a_file,
+    overlays_without_a_task,
+    overlays_of_texts,
+    overlays_into_a_file,
     missing_file,
     malformed_json,
     no_annotations,

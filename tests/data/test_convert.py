@@ -219,9 +219,9 @@ def test_texts_go_through_jsonl(tmp_path: Path) -> None:
     )
     convert(Dataset(records), tmp_path / "a.jsonl", "jsonl")
     assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()] == [
-        {"image": "a.jpg", "prefix": "answer en how many?", "suffix": ["2", "two"]},
+        {"image": "a.jpg", "question_id": "1", "prefix": "answer en how many?", "suffix": ["2", "two"]},
         {"image": "a.jpg", "prefix": "", "suffix": "un été"},
-        {"prefix": "Say hello", "suffix": "hello"},
+        {"id": "3", "prefix": "Say hello", "suffix": "hello"},
     ]
 
 

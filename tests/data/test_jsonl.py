@@ -147,9 +147,65 @@ def test_the_readable_part_of_a_suffix_is_used(tmp_path):
     assert [fault.kind for fault in faults] == ["unparsable suffix", "box without area"]
 
 
+@pytest.mark.parametrize("task", ["captioning", "ocr"])
+@pytest.mark.parametrize("none", [{}, {"prefix": None}, {"prefix": ""}], ids=["absent", "null", "empty"])
+def test_a_prompt_of_its_own_may_stand_in_some_lines_only(tmp_path, task, none):
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "b.png")
+    lines = [{"image": "a.png", "prefix": "caption es", "suffix": "x"}, {"image": "b.png", "suffix": "y"} | none]
+    records, _, faults = load(write(tmp_path / "a.jsonl", *lines), task=task)
+    assert [(record.prefix, record.texts) for record in records] == [("caption es", ("x",)), (None, ("y",))]
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "texts"),
+    [
+        pytest.param([{"answer": "a"}, {"answers": ["b", "c"]}], [("a",), ("b", "c")], id="answers"),
+        pytest.param([{"answer": 2}, {"answer": [1.5, "x"]}], [("2",), ("1.5", "x")], id="numbers"),
+        pytest.param([{"text": "a"}, {"transcription": "b"}], [("a",), ("b",)], id="texts"),
+        pytest.param([{"captions": ["a"]}, {"caption": "b"}], [("a",), ("b",)], id="captions"),
+        pytest.param([{"answer": "a"}, {"text": "not the answer"}], [("a",), None], id="another thing"),
+        pytest.param([{"text": "a"}, {"text": 3}], [("a",), None], id="no text"),
+    ],
+)
+def test_names_of_one_thing_may_differ_from_line_to_line(tmp_path, lines, texts):
+    picture(tmp_path / "a.png")
+    rows = [{"image": "a.png", "question": str(number)} | line for number, line in enumerate(lines)]
+    records, _, faults = load(write(tmp_path / "a.jsonl", *rows), task="vqa")
+    assert {record.prefix: record.texts for record in records} == {
+        str(number): text for number, text in enumerate(texts) if text is not None
+    }
+    assert len(faults) == texts.count(None)
+
+
+@pytest.mark.parametrize(
+    ("task", "texts"), [("vqa", "right"), ("ocr", "EXIT"), ("captioning", "a sign"), ("detection", "a sign")]
+)
+def test_the_text_that_a_task_asks_for_counts_first(tmp_path, task, texts):
+    picture(tmp_path / "a.png")
+    line = {"image": "a.png", "question": "where?", "text": "EXIT", "answer": "right", "caption": "a sign"}
+    (tmp_path / "a.csv").write_text(f"{','.join(line)}\n{','.join(line.values())}\n")
+    write(tmp_path / "a.jsonl", line)
+    write(tmp_path / "hub" / "metadata.jsonl", line | {"file_name": "a.png"})
+    picture(tmp_path / "hub" / "a.png")
+    for address in ("a.csv", "a.jsonl", "hub"):
+        data = read(tmp_path / address, task=None if task == "detection" else task)
+        assert data[0].texts == (texts,), address
+
+
+@pytest.mark.parametrize(("given", "number"), [(7, 7), ("7a", "7a"), (True, None), ([1], None)])
+def test_the_number_of_a_picture(tmp_path, given, number):
+    picture(tmp_path / "a.png")
+    records, _, _ = load(write(tmp_path / "a.jsonl", {"image": "a.png", "suffix": "x", "image_id": given}))
+    assert records[0].image_id == number
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        (b"{}", "expected lines with the keys image, prefix and suffix, received empty objects"),
+        (b"3", "a.jsonl:1: expected one JSON object a line, received 3, a number; "),
         (b"nonsense\nmore\n", "a.jsonl:1: expected one JSON object a line"),
         (b"\n\xff\xfe{}\n", "a.jsonl:2: expected one JSON object a line, received bytes that are not UTF-8"),
         (b"", "the file is empty"),

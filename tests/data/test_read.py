@@ -126,12 +126,58 @@ def test_a_named_format_is_not_detected(tmp_path: Path) -> None:
 
 
 def test_unknown_content_lists_what_is_known(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("nothing of use")
     with pytest.raises(DataError) as caught:
         read(tmp_path)
     message = str(caught.value)
     assert message.startswith(f"{tmp_path}: expected a data set of a known format, but none was recognised")
     for name in ("coco", "voc", "yolo", "jsonl", "csv", "shapes"):
         assert f"\n  {name}: {reader(name).expects}" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "task", "message"),
+    [
+        pytest.param("a.csv", "", None, "a.csv: expected a data set, but the file is empty", id="empty file"),
+        pytest.param("a.txt", "", "ocr", "a.txt: expected a data set, but the file is empty", id="empty text"),
+        pytest.param("a.jpg", "x", "vqa", "a.jpg: expected a data set, found a picture: point at", id="a picture"),
+        pytest.param("a.json", "{", None, "a.json:1: expected JSON", id="broken JSON"),
+        pytest.param("a.csv", "picture,words\n", "captioning", "a.csv:1: expected a header such as", id="columns"),
+        pytest.param("a.jsonl", "x\n", "vqa", "a.jsonl:1: expected one JSON object a line", id="no JSON lines"),
+        pytest.param("a.jsonl", '5\n{"a": 1}\n', "instruct", "data can be used .1 x malformed line, 1 x missing key",
+                     id="lines of nothing"),
+    ],
+)  # fmt: skip
+def test_what_a_name_promises_is_said_without_the_list(
+    tmp_path: Path, name: str, content: str, task: str | None, message: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read(tmp_path / name, task=task)
+    assert "Known formats" not in str(caught.value)
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected a data set, but the folder is empty"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("address", "form", "message"),
+    [
+        ("pets", "shapes", "pets: the format shapes is generated: its address is 'shapes'"),
+        ("shapes?n=2", "coco", "this address is of the format shapes, not coco"),
+        ("hf://org/name", "coco", "this address is of the format hub, not coco"),
+    ],
+)
+def test_an_address_and_another_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, form: str, message: str
+) -> None:
+    (tmp_path / "pets").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=message):
+        read(address, format=form)
+    assert len(read("shapes?n=2&size=64", format="shapes")) == 2
 
 
 @pytest.mark.parametrize(
@@ -246,3 +292,12 @@ def test_every_reader_of_the_table(name: str) -> None:
 def test_the_order_of_the_table() -> None:
     first = ("refcoco", "coco", "coco_captions", "flickr", "voc", "yolo", "chat", "vqa", "receipts", "text_lines")
     assert reader_names() == (*first, "jsonl", "word_labels", "csv", "folder", "hub", "shapes")
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_data_without_boxes_is_not_blamed_for_other_faults(tmp_path: Path, task: str) -> None:
+    photo(tmp_path / "a.jpg")
+    photo(tmp_path / "b.jpg")
+    (tmp_path / "captions.token.txt").write_text("a.jpg#0\tA cat .\n")
+    with pytest.raises(DataError, match="expected at least one box, but this flickr data has none"):
+        read(tmp_path, task=task)

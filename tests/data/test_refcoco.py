@@ -32,11 +32,11 @@ def folder(tmp_path):
     return tmp_path
 
 
-def write(folder, refs, form="json"):
+def write(folder, refs, form="json", name="refs(unc)"):
     if form == "json":
-        (folder / "refs(unc).json").write_text(json.dumps(refs))
+        (folder / f"{name}.json").write_text(json.dumps(refs))
     else:
-        (folder / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=int(form)))
+        (folder / f"{name}.p").write_bytes(pickle.dumps(refs, protocol=int(form)))
     return folder
 
 
@@ -63,6 +63,49 @@ def test_each_sentence_is_a_record(folder, form):
 def test_unknown_split(folder):
     with pytest.raises(UsageError, match="unknown split 'tset': did you mean 'test'"):
         read(f"{write(folder, [ref(split='test')])}:tset", task="segmentation")
+
+
+@pytest.mark.parametrize(
+    ("names", "option", "taken"),
+    [
+        pytest.param(("google", "unc"), "", "unc", id="the usual one of RefCOCO"),
+        pytest.param(("google", "umd"), "", "umd", id="the usual one of RefCOCOg"),
+        pytest.param(("google", "unc"), "?split_by=google", "google", id="as asked"),
+        pytest.param(("google", "unc"), "?split_by=unc", "unc", id="the usual one, asked for"),
+        pytest.param(("b", "a"), "", "a", id="the first by name"),
+    ],
+)
+def test_of_several_lists_one_is_taken_and_named(folder, names, option, taken):
+    for number, name in enumerate(names):
+        write(folder, [ref(ref_id=number, split=f"of {name}")], "2", f"refs({name})")
+    data = read(f"{folder}{option}", task="segmentation")
+    assert {record.source for record in data} == {str(folder / f"refs({taken}).p")}
+    others = [name for name in names if name != taken]
+    told = [(fault.kind, fault.file, f"?split_by={others[0]} " in fault.problem) for fault in data.faults]
+    assert told == ([] if option else [("list chosen", str(folder / f"refs({taken}).p"), True)])
+    with pytest.raises(UsageError, match=rf"refs\({taken}\).p: unknown split 'of {others[0]}'"):
+        read(f"{folder}:of {others[0]}{option}", task="segmentation")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("split_by=umc", r"unknown list of references .split_by. 'umc': did you mean 'unc'\? Known: google, unc"),
+        ("splitby=unc", "unknown option of refcoco 'splitby': did you mean 'split_by'"),
+    ],
+)
+def test_wrong_options(folder, option, message):
+    for name in ("google", "unc"):
+        write(folder, [ref()], name=f"refs({name})")
+    with pytest.raises(UsageError, match=message):
+        read(f"{folder}?{option}", task="segmentation")
+
+
+def test_json_goes_before_a_pickle_of_the_same_list(folder):
+    write(folder, [ref(ref_id=1)], "2")
+    write(folder, [ref(ref_id=2)])
+    data = read(folder, task="segmentation")
+    assert (data[0].id, data.faults) == ("2-3", ())
 
 
 @pytest.mark.parametrize(

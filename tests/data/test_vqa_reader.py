@@ -111,6 +111,16 @@ FORMS = {
         [{"id": 1, "image": "a.jpg", "question": "Who?", "choices": ["man", "dog"], "answer": 0}],
         "a.jpg", "1", ("man",), "a.jpg", Question(choices=("man", "dog"), correct=0),
     ),
+    "choices with the right one as answer": (
+        "own.json",
+        [{"id": 1, "image": "a.jpg", "question": "Who?", "choices": ["0", "dog"], "answer": "dog"}],
+        "a.jpg", "1", ("dog",), "a.jpg", Question(choices=("0", "dog"), correct=1),
+    ),
+    "choices that do not have the answer": (
+        "own.json",
+        [{"id": 1, "image": "a.jpg", "question": "Who?", "choices": ["man", "dog"], "answer": "cat"}],
+        "a.jpg", "1", ("cat",), "a.jpg", Question(choices=("man", "dog")),
+    ),
     "VizWiz": (
         "val.json",
         [{"image": "VizWiz_val_1.jpg", "question": "Who?", "answers": [{"answer": "a", "confidence": "yes"}] * 10,

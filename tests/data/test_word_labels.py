@@ -187,3 +187,14 @@ def test_real_photos_of_words(shared_data):
     )
     # Some are RGBA, some JPEG: what is opened is RGB.
     assert {one.picture.open().mode for one in data} == {"RGB"}
+
+
+def test_an_object_of_words_loses_none_in_silence(tmp_path):
+    words(tmp_path, {"a.jpg": "Exit", "b.jpg": None, "c.jpg": 2024, "d.jpg": 9.9}, "labels.json", ("a.jpg", "c.jpg"))
+    data = read(tmp_path / "labels.json", task="ocr")
+    assert found(data) == [("a.jpg", ("Exit",)), ("c.jpg", ("2024",))]
+    assert [(fault.kind, fault.record, fault.file.rpartition(", ")[2]) for fault in data.faults] == [
+        ("malformed line", "b.jpg", "item 1"),
+        ("malformed line", "d.jpg", "item 3"),
+    ]
+    assert "expected a text by the name of its picture" in data.faults[0].problem

@@ -90,6 +90,24 @@ def test_lines_against_lines(shared_data):
     assert 0 < one["metrics"]["BLEU1"] < result["metrics"]["BLEU1"]
 
 
+def test_other_texts_in_a_folder_are_no_captions(truth, tmp_path):
+    """A note beside a data set that happens to have as many lines is not the truth."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "captions.json").write_text(truth.read_text())
+    (folder / "SOURCE.txt").write_text("where it\ncomes from\n")
+    with pytest.raises(DataError, match="expected a text file with the right captions in the order of"):
+        scored(folder, tmp_path, "hyp.txt", "a dog\ntwo cats\n")
+    (folder / "ref1.txt").write_text("a dog\ntwo cats\n")
+    result, _ = scored(folder, tmp_path, "hyp.txt", "a dog\ntwo cats\n")
+    assert result["metrics"]["exact_match"] == 1
+    (folder / "ref2.txt").write_text("x\n")
+    with pytest.raises(
+        DataError, match=r"ref2.txt: expected 2 lines, .*; where the truth is no such file, captions need"
+    ):
+        scored(folder, tmp_path, "hyp.txt", "a dog\ntwo cats\n")
+
+
 def test_an_empty_line_is_an_empty_caption(tmp_path):
     (tmp_path / "ref.txt").write_text("a dog\n\nx\n")
     result, _ = scored(tmp_path / "ref.txt", tmp_path, "hyp.txt", "\n\nx")

@@ -28,7 +28,7 @@ def score(truth, tmp_path, content, name="results.json", form=None):
     file.parent.mkdir(exist_ok=True)
     file.write_text(content if isinstance(content, str) else json.dumps(content))
     log = FaultLog()
-    return task_class("vqa").score_files(truth, file, form, log), log.faults
+    return task_class("vqa")().score_files(truth, file, form, log), log.faults
 
 
 GIVEN = {10: "mesh", 11: "yes", 12: "3"}
@@ -124,7 +124,7 @@ def test_unusable_answers(truth, tmp_path, content, name, form, error, words):
 
 def test_no_such_file_and_no_truth(truth, tmp_path):
     with pytest.raises(DataError, match="there is no such file"):
-        task_class("vqa").score_files(truth, tmp_path / "lost.json", None, FaultLog())
+        task_class("vqa")().score_files(truth, tmp_path / "lost.json", None, FaultLog())
     (tmp_path / "annotations.json").unlink()
     with pytest.raises(DataError, match="there is nothing to score"):
         score(truth, tmp_path, [{"question_id": 11, "answer": "yes"}])
@@ -133,7 +133,7 @@ def test_no_such_file_and_no_truth(truth, tmp_path):
 def test_gold(shared_data):
     folder = shared_data / "gold/anls"
     log = FaultLog()
-    found = task_class("vqa").score_files(str(folder / "gold_label.json"), folder / "submission.json", None, log)
+    found = task_class("vqa")().score_files(str(folder / "gold_label.json"), folder / "submission.json", None, log)
     assert (found["n"], found["invalid"], log.faults) == (5, 0, [])
     assert found["metrics"]["ANLS"] == pytest.approx(0.378, abs=5e-4)
 

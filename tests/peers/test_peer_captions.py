@@ -132,6 +132,20 @@ def test_each_hand_picked_caption_scores_alike_beside_another():
         assert_same_scores([caption for caption, _ in pairs], [references for _, references in pairs])
 
 
-def test_meteor_runs():
+@pytest.mark.parametrize("seed", range(2))
+def test_meteor_is_that_of_its_wrapper(seed):
+    """The wrapper takes bars out of captions only, which would break a line of references."""
+    from pycocoevalcap.meteor.meteor import Meteor
+
+    rng = random.Random(seed)
+    found = [sentence(rng).split() for _ in range(40)]
+    right = [[sentence(rng).split() for _ in range(rng.randint(1, 4))] for _ in found]
+    given = {i: [" ".join(tokens) for tokens in one] for i, one in enumerate(right)}
+    theirs, _ = Meteor().compute_score(given, {i: [" ".join(tokens)] for i, tokens in enumerate(found)})
+    assert java_scores(found, right)["METEOR"] == pytest.approx(theirs, abs=1e-12)
+    assert 0 < theirs < 1
+
+
+def test_meteor_of_the_right_captions():
     scores = java_scores([["a", "dog", "runs"]], [[["a", "dog", "runs"], ["the", "dog"]]])
     assert scores["METEOR"] == pytest.approx(1.0, abs=1e-3)

@@ -73,7 +73,8 @@ def test_queries(options, record, prompt, labels):
         pytest.param({}, Record("r", prefix="a?", texts=("", " ")), ["found empty ones"], id="blank answers"),
         pytest.param({}, Record("r"), ["expected a question", "expected an answer"], id="nothing"),
         pytest.param({"prompt": "choose"}, replace(CHOOSE, question=Question(choices=("a", "b"))),
-                     ["expected an answer"], id="no right choice"),
+                     ["expected an answer that is one of the choices, or correct_choice_idx, found neither"],
+                     id="no right choice"),
     ],
 )  # fmt: skip
 def test_check_refuses(options, record, words):
@@ -259,8 +260,10 @@ def test_json_lines_with_ids_types_and_choices(folder):
     ]
 
 
-def test_csv(folder):
-    (folder / "data.csv").write_text("image,question,answer\na.png,who?,me\na.png,how?,so\na.png,how?,well\n")
+@pytest.mark.parametrize("name", ["answer", "answers"])
+def test_csv(folder, name):
+    rows = "a.png,who?,me\na.png,how?,so\na.png,how?,well\n"
+    (folder / "data.csv").write_text(f"image,question,{name}\n{rows}")
     data = read(folder / "data.csv", task="vqa")
     assert [(record.prefix, record.texts) for record in data] == [("who?", ("me",)), ("how?", ("so", "well"))]
 

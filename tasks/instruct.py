@@ -94,6 +94,8 @@ class Instruct(Task):
         """Returns what keeps a conversation from being taught."""
         courses = conversations(record) or (history(record),)
         problems: dict[str, None] = {}
+        if record.picture is not None:
+            problems["expected a conversation in text alone, found a picture, which nobody would see: use vqa"] = None
         for turns in courses:
             if fault := turn_fault(turns):
                 problems[fault[1]] = None
@@ -173,8 +175,7 @@ class Instruct(Task):
         targets = self.targets(record, query)
         return max(sum(len(tokenizer.encode(span.text)) for span in target) for target in targets) + 1
 
-    @classmethod
-    def score_files(cls, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
+    def score_files(self, truth: str, predictions: Path, form: str | None, log: "FaultLog") -> dict[str, Any]:
         """Scores files of answers, `id<TAB>text` or JSON lines, against the truth of any reader."""
         from mmtune.metrics.instruct_results import score_instruct
 

@@ -1,8 +1,11 @@
 """Instruction tuning without a model: which template, which tokens, which of them are taught."""
 
+from pathlib import Path
+
 import pytest
 from vocabularies import chat_tokenizer, with_pieces
 
+from mmtune.data.images import FilePicture
 from mmtune.errors import RecipeError, UsageError
 from mmtune.metrics.instruct import right_answers
 from mmtune.models.tiny import tiny_tokenizer
@@ -194,6 +197,7 @@ def test_what_ends_an_answer():
         (Record("r", prefix="hi", texts=("",)), "expected a text in turn 2"),
         (Record("r", prefix="hi", texts=("a<end_of_turn>b",)), "found <end_of_turn>"),
         (Record("r", prefix="<start_of_turn>", texts=("a",)), "found <start_of_turn>"),
+        (Record("r", prefix="hi", texts=("a",), picture=FilePicture(Path("a.png"))), "found a picture"),
     ],
 )
 def test_what_cannot_be_taught(record, words):

@@ -33,9 +33,9 @@ def segments(rows=2, length=LENGTH, lengths=(LENGTH, LENGTH - 7)):
     return out
 
 
-def our_logits(backbone, ids, segment_ids, pictures=None, adapter=NO_ADAPTER):
+def our_logits(backbone, ids, segment_ids, pictures=None, adapter=NO_ADAPTER, spec=None):
     """Returns (rows, text, vocabulary) logits as a JAX array."""
-    spec, weights = read_spec(backbone), values(model_variables(backbone))
+    spec, weights = spec or read_spec(backbone), values(model_variables(backbone))
     x = embed(weights["text"], spec.text, jnp.asarray(ids), jnp.float32)
     if spec.vision is not None:
         features = encode_images(weights["vision"], spec.vision, jnp.asarray(pictures), adapter)

@@ -1,0 +1,116 @@
+"""Checkpoints that transformers writes, read by us: the same logits, family by family, in every spelling."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from peer_logits import difference, images, our_logits, segments, their_logits, token_ids  # noqa: E402
+from peer_models import LLAMA_3_1_ROPE, build, randomise  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from mmtune.models.hf_load import load_checkpoint  # noqa: E402
+
+pytestmark = pytest.mark.peers
+
+# family, changes to the text configuration of transformers
+CASES = {
+    "gemma, one KV head": ("gemma", {"num_key_value_heads": 1}),
+    "codegemma": ("gemma", {"rope_parameters": {"rope_type": "default", "rope_theta": 5e4}}),
+    "gemma2": ("gemma2", {}),
+    "gemma2, a scale of its own": ("gemma2", {"query_pre_attn_scalar": 7}),
+    "gemma2, other layers with windows": ("gemma2", {"layer_types": ["full_attention", "sliding_attention"]}),
+    "llama3": ("llama3", {"tie_word_embeddings": False}),
+    "llama 3.1, tied": ("llama3", {"tie_word_embeddings": True, "rope_parameters": LLAMA_3_1_ROPE}),
+    "paligemma": ("paligemma", {}),
+    "paligemma2": ("paligemma2", {"sliding_window": 99}),
+}
+
+
+def same(theirs, folder, dtype="float32"):
+    """Returns the largest difference of logits as a share of the largest logit."""
+    backbone, spec = load_checkpoint(folder, dtype)
+    ids, segment_ids = token_ids(), segments()
+    pictures = images() if spec.vision else None
+    ours = our_logits(backbone, ids, segment_ids, pictures, spec=spec)
+    return difference(ours, their_logits(theirs, ids, segment_ids, pictures), segment_ids)
+
+
+def model(case, **more):
+    family, changes = CASES[case]
+    if "layer_types" in changes:
+        layers = build(family, {}).config.num_hidden_layers
+        changes = {"layer_types": (changes["layer_types"] * layers)[:layers]}
+    torch.manual_seed(0)
+    return randomise(build(family, changes | more)).eval()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_file(case, tmp_path):
+    theirs = model(case)
+    theirs.save_pretrained(tmp_path)
+    assert same(theirs, tmp_path) <= 1e-5
+
+
+def test_each_weight_matters(tmp_path):
+    """Guards the test above: a change to any tensor of the file shows."""
+    theirs = model("paligemma2")
+    theirs.save_pretrained(tmp_path)
+    whole = load_file(tmp_path / "model.safetensors")
+    for name in sorted(whole)[:: max(1, len(whole) // 12)]:
+        save_file(whole | {name: whole[name] + 0.3}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        assert same(theirs, tmp_path) > 1e-5, name
+
+
+@pytest.mark.parametrize("case", ["gemma2", "paligemma"])
+def test_shards(case, tmp_path):
+    theirs = model(case)
+    theirs.save_pretrained(tmp_path, max_shard_size="30KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    assert same(theirs, tmp_path) <= 1e-5
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_numbers_on_disk(dtype, tmp_path):
+    theirs = model("gemma2").to(getattr(torch, dtype))
+    theirs.save_pretrained(tmp_path)
+    assert same(theirs.float(), tmp_path) <= 1e-5
+
+
+@pytest.mark.parametrize("case", ["paligemma", "paligemma2"])
+def test_former_names_of_paligemma(case, tmp_path):
+    """Up to version 4: the decoder under language_model.model, the tower under vision_tower.vision_model."""
+    theirs = model(case)
+    theirs.save_pretrained(tmp_path)
+    former = {}
+    for name, value in load_file(tmp_path / "model.safetensors").items():
+        plain = name.removeprefix("model.")
+        for now, then in (
+            ("language_model.", "language_model.model."),
+            ("vision_tower.", "vision_tower.vision_model."),
+        ):
+            if plain.startswith(now) and not plain.startswith(then):
+                plain = then + plain.removeprefix(now)
+        former[plain] = value
+    assert any(name.startswith("language_model.model.layers") for name in former)
+    save_file(former, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert same(theirs, tmp_path) <= 1e-5
+
+
+def test_a_larger_picture(tmp_path):
+    """Twice the side: four times the image tokens, which must not be mistaken for the width of a head."""
+    from peer_models import _VISION
+
+    _VISION["image_size"] *= 2
+    try:
+        theirs = model("paligemma")
+        theirs.save_pretrained(tmp_path)
+    finally:
+        _VISION["image_size"] //= 2
+    backbone, spec = load_checkpoint(tmp_path, "float32")
+    pictures = np.random.default_rng(3).uniform(-1, 1, (2, 56, 56, 3)).astype("float32")
+    ids, segment_ids = token_ids(), segments()
+    theirs.config.text_config.num_image_tokens = spec.image_tokens
+    ours = our_logits(backbone, ids, segment_ids, pictures, spec=spec)
+    assert difference(ours, their_logits(theirs, ids, segment_ids, pictures), segment_ids) <= 1e-5

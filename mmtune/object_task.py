@@ -15,6 +15,7 @@ from mmtune.data.dense import Objects, objects_of
 from mmtune.data.suffixes import asked_classes
 from mmtune.errors import RecipeError
 from mmtune.records import Box, Mask, Output, Prediction, Query, Record
+from mmtune.settings import choice_problems
 from mmtune.task import Task
 
 if TYPE_CHECKING:
@@ -57,11 +58,7 @@ class ObjectOptions:
             "order": ("random", "raster", "file"),
             "score": ("probability", "one"),
         }
-        problems = [
-            f"options.{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-            for name, allowed in choices.items()
-            if getattr(self, name) not in allowed
-        ]
+        problems = choice_problems(self, choices)
         if self.noise_boxes < 0:
             problems.append(f"options.noise_boxes: expected 0 or more, got {self.noise_boxes}")
         if self.max_boxes < 1:
@@ -215,7 +212,8 @@ def noise_boxes(boxes: Sequence[Box], size: tuple[int, int], count: int, rng: np
     """Returns made-up boxes under the noise label, mixed in the manner of Pix2Seq (arXiv 2109.10852).
 
     A random number of them are near copies of real boxes (each edge moved by up to a tenth of the side), which teaches
-    not to list an object twice; of the rest, half are real boxes moved elsewhere, half are random.
+    not to list an object twice; of the rest, half are real boxes moved elsewhere, half are random. Noise lies in whole
+    pixels unless real boxes do not: otherwise any location between two pixels would give it away, unseen.
 
     Args:
         boxes: The real boxes; without any, all noise is random.
@@ -229,6 +227,7 @@ def noise_boxes(boxes: Sequence[Box], size: tuple[int, int], count: int, rng: np
     made = rng.uniform(0, 1, (count, 2, 2))
     made.sort(axis=1)
     edges = made.reshape(count, 4) * limits
+    whole = all(edge.is_integer() for box in boxes for edge in map(float, (box.x0, box.y0, box.x1, box.y1)))
     if boxes:
         real = np.array([(box.x0, box.y0, box.x1, box.y1) for box in boxes])[rng.integers(0, len(boxes), count)]
         sides = np.tile(real[:, 2:] - real[:, :2], 2)
@@ -238,7 +237,7 @@ def noise_boxes(boxes: Sequence[Box], size: tuple[int, int], count: int, rng: np
         copies = np.arange(count) < rng.integers(0, count + 1)
         moved = rng.random(count) < 0.5
         edges = rng.permutation(np.where(copies[:, None], jittered, np.where(moved[:, None], shifted, edges)))
-    edges = np.clip(edges, 0, limits)
+    edges = np.clip(np.round(edges) if whole else edges, 0, limits)
     return [Box(NOISE_LABEL, x0, y0, x1, y1) for x0, y0, x1, y1 in edges.tolist()]
 
 

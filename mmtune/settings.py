@@ -3,7 +3,7 @@
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from mmtune.errors import MmtuneError, RecipeError, unknown_name
@@ -52,6 +52,20 @@ def build(cls: type[T], table: Mapping[str, Any], prefix: str = "") -> T:
         raise RecipeError(
             [f"{prefix}{error}" if prefix and not str(error).startswith(prefix) else str(error)]
         ) from error
+
+
+def choice_problems(options: Any, choices: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Returns a sentence for each of a task's options whose value is none that it may have.
+
+    Args:
+        options: A dataclass.
+        choices: The allowed values by field name.
+    """
+    return [
+        f"options.{name}: expected one of {', '.join(map(str, allowed))}, got {getattr(options, name)!r}"
+        for name, allowed in choices.items()
+        if getattr(options, name) not in allowed
+    ]
 
 
 def plain(settings: Any) -> dict[str, Any]:

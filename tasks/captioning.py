@@ -11,6 +11,7 @@ import numpy as np
 from mmtune.codecs.plain_text import is_encodable
 from mmtune.errors import RecipeError
 from mmtune.records import Query, Record, Span, Target
+from mmtune.settings import choice_problems
 from mmtune.text_task import TextTask
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ class CaptioningOptions:
     java: bool = False
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.prompt not in PROMPTS:
-            problems.append(f"options.prompt: expected one of {', '.join(PROMPTS)}, got {self.prompt!r}")
+        problems = choice_problems(self, {"prompt": PROMPTS})
         if not self.lang or len(self.lang.split()) != 1:
             problems.append(f"options.lang: expected the code of a language such as en, got {self.lang!r}")
         if self.references != ALL and (not isinstance(self.references, int) or self.references < 1):

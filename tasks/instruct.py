@@ -20,6 +20,7 @@ from mmtune.codecs.chat import (
 from mmtune.errors import RecipeError, UsageError
 from mmtune.metrics.instruct import right_answers
 from mmtune.records import Output, Prediction, Query, Record, Target
+from mmtune.settings import choice_problems
 from mmtune.task import Task
 
 if TYPE_CHECKING:
@@ -46,11 +47,7 @@ class InstructOptions:
 
     def __post_init__(self) -> None:
         choices = {"template": (AUTO, *TEMPLATES), "turns": ("all", "last")}
-        problems = [
-            f"options.{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-            for name, allowed in choices.items()
-            if getattr(self, name) not in allowed
-        ]
+        problems = choice_problems(self, choices)
         if problems:
             raise RecipeError(problems)
 

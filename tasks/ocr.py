@@ -11,6 +11,7 @@ from mmtune.codecs.plain_text import WHITE_SPACE, is_encodable, plain_text
 from mmtune.errors import RecipeError
 from mmtune.metrics.ocr import SEVERAL, right_texts
 from mmtune.records import Query, Record, Span, Target
+from mmtune.settings import choice_problems
 from mmtune.text_task import TextTask
 
 if TYPE_CHECKING:
@@ -42,11 +43,7 @@ class OCROptions:
 
     def __post_init__(self) -> None:
         choices = {"white_space": WHITE_SPACE, "several": SEVERAL}
-        problems = [
-            f"options.{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-            for name, allowed in choices.items()
-            if getattr(self, name) not in allowed
-        ]
+        problems = choice_problems(self, choices)
         if not self.prompt.strip():
             problems.append(f"options.prompt: expected a text such as ocr, got {self.prompt!r}")
         if self.max_length < 0:

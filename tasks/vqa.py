@@ -13,6 +13,7 @@ from mmtune.errors import DataError, RecipeError
 from mmtune.metrics.vqa import SCORINGS, most_common, right_answers
 from mmtune.metrics.vqa_normalise import spaced
 from mmtune.records import Prediction, Query, Record, Span, Target
+from mmtune.settings import choice_problems
 from mmtune.text_task import TextTask, longest_text
 
 if TYPE_CHECKING:
@@ -57,11 +58,7 @@ class VQAOptions:
             "answers": ("most_common", "sample"),
             "scoring": SCORINGS,
         }
-        problems = [
-            f"options.{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-            for name, allowed in choices.items()
-            if getattr(self, name) not in allowed
-        ]
+        problems = choice_problems(self, choices)
         if not self.lang or len(self.lang.split()) != 1:
             problems.append(f"options.lang: expected the code of a language such as en, got {self.lang!r}")
         if problems:

@@ -41,7 +41,7 @@ def check(
         raise UsageError(f"the task {task} is about text alone: leave --out out")
     options = None
     if adapter is not None:
-        options = task_options(adapter, set_ or (), {} if codec is None else {"codec": codec})
+        options = task_options(adapter, set_ or (), {"codec": codec})
     dataset = read(data, task=task, format=format_)
     chosen = adapter(dataset.classes, options) if adapter is not None else None
     console = Console(stderr=True)

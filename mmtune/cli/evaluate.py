@@ -20,11 +20,15 @@ def evaluate(
     codec: Annotated[
         str | None, typer.Option(help="Mask codec of segmentation: small, public, or an .npz file.")
     ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Options of the task: options.noise_boxes=25 ...")
+    ] = None,
 ) -> None:
     """Score a model on a data set, by the metrics of the task's field."""
     from rich.console import Console
 
     from mmtune.api import evaluate as run
+    from mmtune.cli.options import option_changes
     from mmtune.cli.output import check_outputs, write_json
     from mmtune.decoding.sampling import Sampler
     from mmtune.evaluation import write_predictions
@@ -45,7 +49,7 @@ def evaluate(
         sampler=Sampler(beams=beams),
         max_tokens=max_tokens,
         batch_size=batch_size,
-        options=None if codec is None else {"codec": codec},
+        options=option_changes(set_ or (), {"codec": codec}),
     )
     console = Console(stderr=True)
     print_faults(console, found.faults)

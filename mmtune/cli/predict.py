@@ -24,8 +24,12 @@ def predict(
     codec: Annotated[
         str | None, typer.Option(help="Mask codec of segmentation: small, public, or an .npz file.")
     ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Options of the task: options.noise_boxes=25 ...")
+    ] = None,
 ) -> None:
     """Answer about pictures or prompts."""
+    from mmtune.cli.options import option_changes
     from mmtune.cli.output import check_outputs, printable, write_json
     from mmtune.registry import task_class
 
@@ -51,7 +55,7 @@ def predict(
         prompt=prompt,
         max_tokens=max_tokens,
         sampler=Sampler(beams=beams),
-        options=None if codec is None else {"codec": codec},
+        options=option_changes(set_ or (), {"codec": codec}),
         on_fault=lambda fault: problems.append(fault.problem),
     )
     if not answers:

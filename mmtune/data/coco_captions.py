@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 
 from mmtune.data.dataset import FaultLog
 from mmtune.data.images import FilePicture
-from mmtune.data.json_files import load_json
+from mmtune.data.json_files import json_ends, load_json
 from mmtune.data.json_lines import short
 from mmtune.data.reader import Content, Reader, Source
 from mmtune.data.tables import as_texts, first_key
@@ -18,7 +18,6 @@ from mmtune.records import Record
 
 NO_CAPTION = "picture without caption"
 
-_HEAD, _TAIL = 256 * 1024, 64 * 1024  # such files are large, and show what they are at the beginning or the end
 _CAPTIONS = re.compile(rb'"caption"\s*:\s*("|\[)|"sentences"\s*:\s*\[\s*\{|"(caption_str|reference_strs)"\s*:')
 _LISTS = re.compile(rb'"(annotations|images|data)"\s*:\s*\[')
 _MARKS = re.compile(r"^(captions|dataset|TextCaps)_|_captions$")
@@ -99,16 +98,8 @@ def _files(path: Path) -> dict[str, Path]:
 def _holds_captions(file: Path) -> bool:
     if file.suffix.lower() != ".json":
         return False
-    try:
-        with file.open("rb") as stream:
-            text = stream.read(_HEAD)
-            if stream.seek(0, 2) > _HEAD:
-                stream.seek(max(_HEAD, stream.tell() - _TAIL))
-                text += stream.read()
-    except OSError:
-        return False
-    opened = text.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    return opened == b"{" and _LISTS.search(text) is not None and _CAPTIONS.search(text) is not None
+    text = json_ends(file)
+    return text.startswith(b"{") and _LISTS.search(text) is not None and _CAPTIONS.search(text) is not None
 
 
 def _chosen(split: str, names: Sequence[str], path: Path) -> str:

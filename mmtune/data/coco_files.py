@@ -3,9 +3,8 @@
 import re
 from pathlib import Path
 
+from mmtune.data.json_files import json_ends
 from mmtune.errors import DataError, unknown_name
-
-_HEAD, _TAIL = 256 * 1024, 64 * 1024
 
 
 def chosen_file(files: dict[str, Path], split: str, path: Path) -> Path:
@@ -51,16 +50,9 @@ def split_name(file: Path) -> str:
 
 def _looks_like(file: Path) -> bool:
     """Whether a file has COCO's keys, judged by its beginning and end, as such files are large."""
-    try:
-        with file.open("rb") as stream:
-            text = stream.read(_HEAD)
-            if stream.seek(0, 2) > _HEAD:
-                stream.seek(max(_HEAD, stream.tell() - _TAIL))
-                text += stream.read()
-    except OSError:
-        return False
+    text = json_ends(file)
     return (
-        text.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+        text.startswith(b"{")
         and re.search(rb'"(images|annotations)"\s*:\s*\[', text) is not None
         and re.search(rb'"bbox"|"categories"\s*:\s*\[', text) is not None
     )

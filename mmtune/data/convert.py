@@ -68,17 +68,17 @@ def convert(dataset: Dataset, out: Path, format: str) -> tuple[Fault, ...]:  # n
     return (*log.faults, *_losses(dataset, out, format))
 
 
-def _losses(dataset: Dataset, out: Path, format: str) -> list[Fault]:  # noqa: A002
+def _losses(dataset: Dataset, out: Path, form: str) -> list[Fault]:
     """Returns what the records have and the format does not hold."""
     records = dataset.records
-    masks = sum(bool(record.masks) for record in records) if format != "coco" else 0
-    codes = sum(holds_masks(record.texts) for record in records) if format != "jsonl" else 0
-    texts = sum(_is_told(record) for record in records) if format != "jsonl" else 0
-    boxes = sum(bool(record.boxes) and _has_words(record) for record in records) if format == "jsonl" else 0
+    masks = sum(bool(record.masks) for record in records) if form != "coco" else 0
+    codes = sum(holds_masks(record.texts) for record in records) if form != "jsonl" else 0
+    texts = sum(_is_told(record) for record in records) if form != "jsonl" else 0
+    boxes = sum(bool(record.boxes) and _has_words(record) for record in records) if form == "jsonl" else 0
     lost = (
-        ("masks left out", masks, f"{format} does not hold the masks of {masks} records; coco does"),
-        ("masks left out", codes, f"{format} does not hold the segmentation tokens of {codes} records; jsonl does"),
-        ("texts left out", texts, f"{format} does not hold the texts and prompts of {texts} records; jsonl does"),
+        ("masks left out", masks, f"{form} does not hold the masks of {masks} records; coco does"),
+        ("masks left out", codes, f"{form} does not hold the segmentation tokens of {codes} records; jsonl does"),
+        ("texts left out", texts, f"{form} does not hold the texts and prompts of {texts} records; jsonl does"),
         ("boxes left out", boxes, f"a line holds texts or boxes: of {boxes} records the texts were written"),
     )
     return [Fault(str(out), None, kind, problem) for kind, count, problem in lost if count]
@@ -95,13 +95,13 @@ def _has_words(record: Record) -> bool:
     return bool(record.texts) and not holds_boxes(None, record.texts)
 
 
-def _write(items: list[Item], classes: tuple[str, ...], format: str, path: Path, log: FaultLog) -> int:  # noqa: A002
+def _write(items: list[Item], classes: tuple[str, ...], form: str, path: Path, log: FaultLog) -> int:
     """Writes the annotations and returns how many records are in them."""
-    if format == "coco":
+    if form == "coco":
         return write_coco(items, classes, path)
-    if format == "jsonl":
+    if form == "jsonl":
         return write_jsonl(items, classes, path, log)
-    if format == "yolo":
+    if form == "yolo":
         return write_yolo(items, classes, path, log)
     return write_voc(items, path)
 

@@ -24,3 +24,21 @@ def load_json(file: Path) -> Any:
         raise DataError(f"{file}: expected JSON in UTF-8, but byte {error.start} is none; save it as UTF-8") from error
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def json_ends(file: Path, head: int = 256 * 1024, tail: int = 64 * 1024) -> bytes:
+    """Returns the beginning and the end of a file that may be very large, from which its form can be told.
+
+    Args:
+        file: The file; of one that cannot be read, nothing is returned.
+        head, tail: Bytes of either; a byte order mark and white space before the content are left out.
+    """
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(head)
+            if stream.seek(0, 2) > head:
+                stream.seek(max(head, stream.tell() - tail))
+                data += stream.read()
+    except OSError:
+        return b""
+    return data.removeprefix(b"\xef\xbb\xbf").lstrip()

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self, final
+from typing import IO, Self, final
 
 _log = logging.getLogger(__name__)
 
@@ -21,6 +21,9 @@ _METEOR = "meteor/meteor-1.5.jar"
 _METEOR_OPTIONS = ("-", "-", "-stdio", "-l", "en", "-norm")
 # Two more jars of 380 MB, which SPICE's wrapper would fetch when it is first used; that is the user's to do, not ours.
 _SPICE = ("spice/spice-1.0.jar", "spice/lib/stanford-corenlp-3.6.0.jar", "spice/lib/stanford-corenlp-3.6.0-models.jar")
+
+# What comes of a Java program that fails, in pycocoevalcap's hands too.
+_FAILURES = (OSError, RuntimeError, ValueError, LookupError, subprocess.SubprocessError)
 
 Texts = Mapping[int, Sequence[str]]
 
@@ -41,7 +44,7 @@ def java_scores(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequen
             try:
                 scores[name] = score(found, right)
                 continue
-            except Exception as error:  # whatever comes of a Java program that fails, in pycocoevalcap's hands too
+            except _FAILURES as error:
                 reason = f"its Java program failed: {error}"
         _log.warning("%s is left out: %s", name, reason)
     return scores
@@ -87,7 +90,8 @@ def _meteor(found: Texts, right: Texts) -> float:
     """
     jar = _jar(_METEOR)
     assert jar is not None  # as `_missing` has seen
-    with _Program(["java", "-jar", "-Xmx2G", jar.name, *_METEOR_OPTIONS], jar.parent) as program:
+    command = ["java", "-jar", "-Xmx2G", jar.name, *_METEOR_OPTIONS]
+    with tempfile.TemporaryFile() as complaints, _Program(command, jar.parent, complaints) as program:
         numbers = []
         for index, texts in found.items():
             # Bars divide the texts of a line.
@@ -113,10 +117,10 @@ def _spice(found: Texts, right: Texts) -> float:
 
 @final
 class _Program:
-    """A program that is told lines and answers with lines; it ends with the block."""
+    """A program that is told lines and answers with lines; it ends with the block; `complaints` takes its errors."""
 
-    def __init__(self, command: Sequence[str], folder: Path):
-        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the block
+    def __init__(self, command: Sequence[str], folder: Path, complaints: IO[bytes]):
+        self._complaints = complaints
         self._process = subprocess.Popen(
             command,
             cwd=folder,
@@ -132,7 +136,6 @@ class _Program:
         self._process.kill()
         with contextlib.suppress(OSError):  # what it did not read is lost
             self._process.communicate()
-        self._complaints.close()
 
     def tell(self, line: str) -> None:
         """Writes a line."""

@@ -6,9 +6,9 @@ from typing import Any
 from mmtune.data.dataset import FaultLog
 from mmtune.data.tables import natural_key
 from mmtune.data.text_files import decoded_text
-from mmtune.errors import DataError, UsageError, unknown_name
+from mmtune.errors import DataError
 from mmtune.metrics.caption import CaptionMetric
-from mmtune.metrics.result_files import only_file
+from mmtune.metrics.result_files import told_file
 from mmtune.metrics.result_matching import RecordIndex
 from mmtune.metrics.text_results import TextKind, TextResult, matched, read_text_results
 from mmtune.records import Prediction, Record
@@ -59,9 +59,8 @@ def score_captions(
         UsageError: For an unknown form.
         DataError: When truth or predictions cannot be used at all.
     """
-    path = Path(predictions)
-    form = told_format(path, form)
-    path = only_file(path)
+    path = told_file(Path(predictions), form, FORMATS, "captions", EXPECTED)
+    form = form or _format(path)
     metric = CaptionMetric() if metric is None else metric
     if form == "lines":
         _score_lines(Path(truth), path, metric)
@@ -90,22 +89,8 @@ def score_captions(
     return {"task": "captioning", "n": metric.count, "metrics": metric.compute(), "invalid": refused}
 
 
-def told_format(path: Path, form: str | None) -> str:
-    """Returns which of `FORMATS` a file has.
-
-    Raises:
-        UsageError: For an unknown form.
-        DataError: When there is no such file.
-    """
-    if form is not None and form not in FORMATS:
-        raise UsageError(unknown_name("form of captions", form, FORMATS))
-    if not path.exists():
-        raise DataError(f"{path}: expected {EXPECTED}; there is no such file")
-    path = only_file(path)
-    if path.is_dir():
-        raise DataError(f"{path}: expected {EXPECTED}; found a folder")
-    if form is not None:
-        return form
+def _format(path: Path) -> str:
+    """Returns which of `FORMATS` a file seems to have."""
     if path.suffix.lower() in (".json", ".jsonl"):
         return "coco" if path.suffix.lower() == ".json" else "jsonl"
     lines = [line for line in decoded_text(path).split("\n") if line.strip()]

@@ -113,6 +113,30 @@ def only_file(path: Path) -> Path:
     return files[0] if len(files) == 1 and files[0].suffix.lower() != ".txt" else path
 
 
+def told_file(path: Path, form: str | None, formats: Sequence[str], what: str, expected: str) -> Path:
+    """Returns the file that results are read from, see `only_file`.
+
+    Args:
+        path: What the user points at.
+        form: The form that the user says it has, or None.
+        formats: The forms there are.
+        what: The results' name, such as "captions".
+        expected: What the file should be.
+
+    Raises:
+        UsageError: For an unknown form.
+        DataError: When there is no such file.
+    """
+    if form is not None and form not in formats:
+        raise UsageError(unknown_name(f"form of {what}", form, formats))
+    if not path.exists():
+        raise DataError(f"{path}: expected {expected}; there is no such file")
+    path = only_file(path)
+    if path.is_dir():
+        raise DataError(f"{path}: expected {expected}; found a folder")
+    return path
+
+
 def is_own(content: Sequence[Any]) -> bool:
     """Whether a JSON list holds mmtune's predictions rather than COCO results."""
     return any(isinstance(item, Mapping) and "boxes" in item for item in content)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.data.dataset import FaultLog
-from mmtune.errors import DataError, UsageError, unknown_name
+from mmtune.errors import DataError
 from mmtune.metrics.coco import id_key
-from mmtune.metrics.result_files import only_file
+from mmtune.metrics.result_files import told_file
 from mmtune.metrics.text_results import TextKind, TextResult, matched, read_text_results
 from mmtune.metrics.vqa import VQAMetric
 from mmtune.records import Prediction, Record
@@ -100,26 +100,13 @@ def matched_answers(
         UsageError: For an unknown form.
         DataError: When the file holds no answer to any of the questions.
     """
-    path = Path(predictions)
-    form = _told_format(path, form)
-    answers = read_text_results(only_file(path), form, KIND, log)
+    path = told_file(Path(predictions), form, FORMATS, "answers", EXPECTED)
+    answers = read_text_results(path, _layout(path, form), KIND, log)
     return matched(answers, lambda answer: answer.id if answer.id in records else None, KIND, (path, truth), log)
 
 
-def _told_format(path: Path, form: str | None) -> str:
-    """Returns which of `FORMATS` a file has; of JSON it may be any.
-
-    Raises:
-        UsageError: For an unknown form.
-        DataError: When there is no such file.
-    """
-    if form is not None and form not in FORMATS:
-        raise UsageError(unknown_name("form of answers", form, FORMATS))
-    if not path.exists():
-        raise DataError(f"{path}: expected {EXPECTED}; there is no such file")
-    path = only_file(path)
-    if path.is_dir():
-        raise DataError(f"{path}: expected {EXPECTED}; found a folder")
+def _layout(path: Path, form: str | None) -> str:
+    """Returns how a file is to be read; of JSON, all forms are read alike."""
     suffix = path.suffix.lower()
     if form == "tsv" or (form is None and suffix not in (".json", ".jsonl")):
         return "tsv"

@@ -19,23 +19,30 @@ def build_backbone(spec: ModelSpec, dtype: str, name: str | None = None) -> Any:
     import keras
     import keras_hub
 
-    extra = {} if name is None else {"name": name}
+    options: dict[str, Any] = {"dtype": dtype} if name is None else {"dtype": dtype, "name": name}
     with keras.StatelessScope(initialize_variables=False):
         if spec.family == "llama":
-            return keras_hub.models.Llama3Backbone(**_llama(spec.text), dtype=dtype, **extra)
+            return keras_hub.models.Llama3Backbone(**_llama(spec.text), **options)
         if spec.vision is None:
-            return keras_hub.models.GemmaBackbone(**_gemma(spec.text), dtype=dtype, **extra)
-        return keras_hub.models.PaliGemmaBackbone(**_gemma(spec.text), **_vision(spec.vision), dtype=dtype, **extra)
+            return keras_hub.models.GemmaBackbone(**_gemma(spec.text), **options)
+        return keras_hub.models.PaliGemmaBackbone(**_gemma(spec.text), **_vision(spec.vision), **options)
 
 
-def _gemma(text: TextSpec) -> dict[str, Any]:
-    window = next((width for width in text.windows if width is not None), None)
+def _sizes(text: TextSpec) -> dict[str, Any]:
     return {
         "vocabulary_size": text.vocabulary_size,
         "num_layers": text.num_layers,
         "num_query_heads": text.num_heads,
         "num_key_value_heads": text.num_kv_heads,
         "hidden_dim": text.hidden_dim,
+        "layer_norm_epsilon": text.norm_epsilon,
+    }
+
+
+def _gemma(text: TextSpec) -> dict[str, Any]:
+    window = next((width for width in text.windows if width is not None), None)
+    return {
+        **_sizes(text),
         "intermediate_dim": 2 * text.mlp_dim,
         "head_dim": text.head_dim,
         "query_head_dim_normalize": text.query_scale == text.head_dim**-0.5,
@@ -45,18 +52,13 @@ def _gemma(text: TextSpec) -> dict[str, Any]:
         "final_logit_soft_cap": text.final_softcap,
         "use_sliding_window_attention": window is not None,
         "sliding_window_size": window or 4096,
-        "layer_norm_epsilon": text.norm_epsilon,
     }
 
 
 def _llama(text: TextSpec) -> dict[str, Any]:
     rope = text.rope
     return {
-        "vocabulary_size": text.vocabulary_size,
-        "num_layers": text.num_layers,
-        "num_query_heads": text.num_heads,
-        "num_key_value_heads": text.num_kv_heads,
-        "hidden_dim": text.hidden_dim,
+        **_sizes(text),
         "intermediate_dim": text.mlp_dim,
         "rope_max_wavelength": rope.theta,
         "rope_position_scaling_factor": rope.linear_factor,
@@ -64,7 +66,6 @@ def _llama(text: TextSpec) -> dict[str, Any]:
         "rope_low_freq_factor": rope.low_frequency,
         "rope_high_freq_factor": rope.high_frequency,
         "rope_pretraining_sequence_length": rope.pretraining_length,
-        "layer_norm_epsilon": text.norm_epsilon,
         "tie_word_embeddings": text.tied,
     }
 

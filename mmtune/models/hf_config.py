@@ -162,10 +162,22 @@ class _Fields:
         self.problems.found[problem] = None
 
 
+def _sizes(fields: _Fields) -> dict[str, Any]:
+    heads = fields.count("num_attention_heads")
+    return {
+        "vocabulary_size": fields.count("vocab_size"),
+        "hidden_dim": fields.count("hidden_size"),
+        "num_layers": _layers(fields),
+        "num_heads": heads,
+        "num_kv_heads": _kv_heads(fields, heads),
+        "mlp_dim": fields.count("intermediate_size"),
+        "norm_epsilon": fields.number("rms_norm_eps", 1e-6),
+    }
+
+
 def _gemma(fields: _Fields, bidirectional: bool, whole: Mapping[str, Any]) -> TextSpec:
     second = fields.kind == "gemma2"
-    heads, head_dim, layers = fields.count("num_attention_heads"), fields.count("head_dim"), _layers(fields)
-    kv_heads = _kv_heads(fields, heads)
+    head_dim, layers = fields.count("head_dim"), _layers(fields)
     fields.refuse("attention_bias", "projections of Gemma have no bias")
     if fields.values.get("tie_word_embeddings") is False or whole.get("tie_word_embeddings") is False:
         fields.note(f"{fields.at}tie_word_embeddings: false is not supported: Gemma's head is its embeddings")
@@ -177,14 +189,8 @@ def _gemma(fields: _Fields, bidirectional: bool, whole: Mapping[str, Any]) -> Te
     if rope.factor is not None or rope.linear_factor != 1.0:
         fields.note(f"{fields.at}rope_scaling: not supported for Gemma")
     return TextSpec(
-        vocabulary_size=fields.count("vocab_size"),
-        hidden_dim=fields.count("hidden_size"),
-        num_layers=layers,
-        num_heads=heads,
-        num_kv_heads=kv_heads,
+        **_sizes(fields),
         head_dim=head_dim,
-        mlp_dim=fields.count("intermediate_size"),
-        norm_epsilon=fields.number("rms_norm_eps", 1e-6),
         norm_offset=1.0,
         query_scale=(fields.number("query_pre_attn_scalar", 256) if second else head_dim) ** -0.5,
         attention_softcap=fields.optional("attn_logit_softcapping"),
@@ -202,7 +208,6 @@ def _gemma(fields: _Fields, bidirectional: bool, whole: Mapping[str, Any]) -> Te
 
 def _llama(fields: _Fields, has_head: bool) -> TextSpec:
     heads, hidden = fields.count("num_attention_heads"), fields.count("hidden_size")
-    kv_heads = _kv_heads(fields, heads)
     if hidden % heads:
         fields.note(f"hidden_size: {hidden} cannot be divided by num_attention_heads, {heads}")
     head_dim = fields.count("head_dim", max(1, hidden // heads))
@@ -215,14 +220,8 @@ def _llama(fields: _Fields, has_head: bool) -> TextSpec:
         fields.note(f"hidden_act: expected silu, got {activation!r}")
     tied = fields.values.get("tie_word_embeddings")
     return TextSpec(
-        vocabulary_size=fields.count("vocab_size"),
-        hidden_dim=hidden,
-        num_layers=_layers(fields),
-        num_heads=heads,
-        num_kv_heads=kv_heads,
+        **_sizes(fields),
         head_dim=head_dim,
-        mlp_dim=fields.count("intermediate_size"),
-        norm_epsilon=fields.number("rms_norm_eps", 1e-6),
         norm_offset=0.0,
         query_scale=head_dim**-0.5,
         attention_softcap=None,

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -102,7 +102,7 @@ class TensorFiles(Mapping[str, Place]):
         raw = np.empty(size, np.uint8)
         with place.file.open("rb") as file:
             file.seek(start)
-            if file.readinto(memoryview(raw)) != size:
+            if file.readinto(raw.data) != size:
                 raise ModelError(f"{place.file}: the file ends within the tensor {name}: it was cut off")
         if _has_no_number(raw, place.dtype):
             raise ModelError(f"{place.file}: the tensor {name} holds NaN or infinite numbers")
@@ -199,7 +199,7 @@ def _place(name: str, entry: Any, file: Path, begin: int, room: int) -> Place:
     return place
 
 
-def _are_counts(values: Any) -> bool:
+def _are_counts(values: Any) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
 

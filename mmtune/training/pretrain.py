@@ -24,6 +24,7 @@ from mmtune.data.dense import LOCATIONS
 from mmtune.data.scene_shapes import MAX_OBJECTS
 from mmtune.files import atomic
 from mmtune.models.linear import NO_ADAPTER, Array
+from mmtune.models.load import assign_weights
 from mmtune.models.scorer import image_features, logits_after
 from mmtune.models.spec import ModelSpec, read_spec
 from mmtune.models.tiny import TINY, build_tiny, tiny_tokenizer
@@ -127,11 +128,14 @@ class Pretraining:
     Args:
         plan: The run.
         seed: Seed of the first weights.
+        weights: A file of weights to begin from instead. The head is fresh either way.
     """
 
-    def __init__(self, plan: Plan, seed: int = 0):
+    def __init__(self, plan: Plan, seed: int = 0, weights: Path | None = None):
         self.plan = plan
         self.backbone = build_tiny(seed)
+        if weights is not None:
+            assign_weights(self.backbone.weights, weights)
         self.spec: ModelSpec = read_spec(self.backbone)
         loc = tiny_tokenizer().loc
         assert loc is not None
@@ -236,10 +240,10 @@ class Pretraining:
             save_file(tensors, temporary)
 
 
-def pretrain(out: Path, plan: Plan, workers: int, console: Console) -> None:
-    """Trains, or goes on with what lies in `out`."""
+def pretrain(out: Path, plan: Plan, workers: int, console: Console, weights: Path | None = None) -> None:
+    """Trains, from `weights` or from nothing, or goes on with what lies in `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    training = Pretraining(plan)
+    training = Pretraining(plan, weights=weights)
     step, next_scene = training.restore(out)
     names = ("dense", "kind", "colour", "character", "long", "long_right", "short", "short_right")
     fresh = not (out / _LOG).is_file()
@@ -273,12 +277,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Train the embedded model on generated scenes.")
     parser.add_argument("out", type=Path, help="folder of the run")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
+    parser.add_argument("--weights", type=Path, help="file of weights to begin from; a run that goes on has its own")
     for field in fields(Plan):
         flag = f"--{field.name.replace('_', '-')}"
         parser.add_argument(flag, type=type(field.default), default=field.default)
     options = vars(parser.parse_args(arguments))
-    out, workers = options.pop("out"), options.pop("workers")
-    pretrain(out, Plan(**options), workers, Console())
+    out, workers, weights = options.pop("out"), options.pop("workers"), options.pop("weights")
+    pretrain(out, Plan(**options), workers, Console(), weights)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ class SampleMaker:
             task, verb = _task("segmentation", noise_boxes=0, order=_order(rng)), "segment"
         else:
             task, verb = _task("detection", **_detection_options(len(shapes), rng)), "detect"
-        record = _record(scene, shapes, with_masks=verb == "segment")
+        record = _record(scene, shapes, with_masks=verb == "segment", rng=rng)
         query = Query(f"{verb} {' ; '.join(classes)}", classes)
         ids, weights = tokenise(task.targets(record, query, rng)[0], self.tokenizer)
         return Row(self.tokenizer.prompt(query.prompt), [ids], [weights])
@@ -156,8 +156,15 @@ def _task(name: str, **options: Any) -> Task:
     return _TASKS[key]
 
 
-def _record(scene: Scene, shapes: Sequence[Shape], with_masks: bool) -> Record:
-    boxes = tuple(Box(shape.kind, *shape.box) for shape in shapes)
+def _record(scene: Scene, shapes: Sequence[Shape], with_masks: bool, rng: np.random.Generator) -> Record:
+    """Returns the record of a scene, its boxes moved within a pixel.
+
+    Edges in whole pixels would only ever show the decoder every ninth location, and it would not know how to go on
+    from its own answers, which lie in between.
+    """
+    edges = np.array([shape.box for shape in shapes], float).reshape(-1, 4)
+    edges = np.clip(edges + rng.uniform(-0.5, 0.5, edges.shape), 0, scene.size)
+    boxes = tuple(Box(shape.kind, *four) for shape, four in zip(shapes, edges.tolist(), strict=True))
     masks = tuple(shape.coco_mask(shape.kind) for shape in shapes) if with_masks else ()
     return Record(str(scene.index), size=(scene.size, scene.size), boxes=boxes, masks=masks)
 

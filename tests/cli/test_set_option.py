@@ -1,4 +1,4 @@
-"""`--set` where a task has options: `mmtune score`, `mmtune data check`; and `mmtune data convert --from`."""
+"""`--set` where a task has options: `score`, `data check`, `eval`, `predict`; and `mmtune data convert --from`."""
 
 import json
 
@@ -93,15 +93,36 @@ def test_segmentation_tokens_in_the_truth_are_read_by_the_codec(capsys, tmp_path
         pytest.param(["steps=3"], "unknown key 'options.steps'", id="key of a recipe"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("command", ["score", "check"])
+@pytest.mark.parametrize("command", ["score", "check", "eval", "predict"])
 def test_wrong_options_are_one_message(capsys, tmp_path, words, expected, command):
     Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg")
     truth = written(tmp_path / "truth.csv", "image,text\na.jpg,Exit\n")
-    start = ["data", "check", truth] if command == "check" else ["score", "--truth", truth, "--predictions", truth]
+    start = {
+        "score": ["score", "--truth", truth, "--predictions", truth],
+        "check": ["data", "check", truth],
+        "eval": ["eval", "tiny", "--data", truth],
+        "predict": ["predict", "tiny", "--image", tmp_path / "a.jpg"],
+    }[command]
     code, out, err = run(capsys, *start, "--task", "ocr", "--set", *words)
     assert (code, out) == (2, "")
     assert expected in err
     assert "Traceback" not in err
+
+
+def test_noise_boxes_fill_every_answer(capsys, tmp_path):
+    words = ["eval", "tiny", "--task", "detection", "--data", "shapes:test?n=1&size=64", "--predictions"]
+    code, _, err = run(capsys, *words, tmp_path / "found.jsonl", "--set", "options.noise_boxes=3")
+    assert code == 0, err
+    (line,) = (tmp_path / "found.jsonl").read_text().splitlines()
+    assert len(json.loads(line)["boxes"]) >= 3
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (64, 64)).save(picture)
+    words = ["predict", "tiny", "--task", "detection", "--image", picture, "--prompt", "detect star", "--json", "-"]
+    code, out, err = run(capsys, *words, "--set", "noise_boxes=2")
+    assert code == 0, err
+    boxes = json.loads(out)[0]["boxes"]
+    assert len(boxes) >= 2
+    assert {box["label"] for box in boxes} == {"star"}
 
 
 def test_data_check_with_options(capsys, tmp_path):

@@ -237,8 +237,8 @@ def test_sizes_are_settled(
     image = {"id": 1, "file_name": "a.jpg", "width": stated[0], "height": stated[1]}
     data = read(coco_file(tmp_path / "a.json", [coco_box()], images=[image]))
     assert data[0].size == size
-    assert data[0].picture.upright == upright  # type: ignore[union-attr]
-    assert data[0].picture.open().size == size  # type: ignore[union-attr]
+    assert data[0].picture.upright == upright
+    assert data[0].picture.open().size == size
     assert data.fault_counts == ({fault: 1} if fault else {})
 
 
@@ -250,7 +250,7 @@ def test_headers_are_sampled_until_one_disagrees(tmp_path: Path, monkeypatch: py
         photo(tmp_path / f"{number}.jpg", (100, 80), orientation=6)
         images.append({"id": number, "file_name": f"{number}.jpg", "width": 100, "height": 80})
     data = read(coco_file(tmp_path / "x.json", [], images=[*images, {"id": 9, "file_name": "gone.jpg"}]))
-    assert [record.picture.upright for record in data] == [False] * 6  # type: ignore[union-attr]
+    assert [record.picture.upright for record in data] == [False] * 6
     assert data.fault_counts == {"missing picture": 1}  # not once a pass
 
 

@@ -64,7 +64,7 @@ def test_official_folders(tmp_path: Path) -> None:
     for split in ("val2017", "val", "instances_val2017"):
         data = read(tmp_path, split=split)
         assert [record.id for record in data] == ["2.jpg"]
-        assert data[0].picture.name == str(tmp_path / "val2017" / "2.jpg")  # type: ignore[union-attr]
+        assert data[0].picture.name == str(tmp_path / "val2017" / "2.jpg")
         assert data.faults == ()
     assert [record.id for record in read(tmp_path)] == ["1.jpg", "2.jpg"]
     with pytest.raises(DataError, match=r"unknown split 'tain': did you mean 'train2017'\? Known: train2017, val2017"):

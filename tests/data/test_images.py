@@ -21,7 +21,7 @@ def _corners(image: Image.Image) -> list[str]:
     """Names the colour at each corner: top left, top right, bottom left, bottom right."""
     names = {(255, 0, 0): "red", (0, 255, 0): "green", (0, 0, 255): "blue", (0, 0, 0): "black"}
     w, h = image.size
-    return [names[image.getpixel(at)] for at in ((0, 0), (w - 1, 0), (0, h - 1), (w - 1, h - 1))]  # type: ignore[index]
+    return [names[image.getpixel(at)] for at in ((0, 0), (w - 1, 0), (0, h - 1), (w - 1, h - 1))]
 
 
 def _upright() -> Image.Image:

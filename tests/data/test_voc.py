@@ -136,7 +136,7 @@ def test_finding_pictures(tmp_path: Path, pictures: list[str], filename: str, fo
         photo(tmp_path / name)
     voc_file(tmp_path / "Annotations" / "a.xml", voc_object(), name=filename)
     data = read(tmp_path)
-    assert [record.picture.name for record in data] == ([str(tmp_path / found)] if found else [])  # type: ignore[union-attr]
+    assert [record.picture.name for record in data] == ([str(tmp_path / found)] if found else [])
     assert data.fault_counts == ({} if found else {"missing picture": 1})
     without = read(tmp_path, need_pictures=False)
     assert len(without) == 1
@@ -159,7 +159,7 @@ def test_sizes_are_settled(
     photo(tmp_path / "a.jpg", (100, 80), orientation)
     voc_file(tmp_path / "a.xml", voc_object(), size)
     data = read(tmp_path)
-    assert (data[0].size, data[0].picture.upright) == (expected, upright)  # type: ignore[union-attr]
+    assert (data[0].size, data[0].picture.upright) == (expected, upright)
     assert data.fault_counts == ({fault: 1} if fault else {})
 
 
@@ -200,7 +200,7 @@ def test_folders_as_splits(tmp_path: Path) -> None:
         ("train/1", "1", "cat"),
         ("valid/1", "1", "dog"),
     ]
-    assert data[1].picture.name == str(tmp_path / "valid" / "1.jpg")  # type: ignore[union-attr]
+    assert data[1].picture.name == str(tmp_path / "valid" / "1.jpg")
     part = read(tmp_path, split="valid")
     assert [record.id for record in part] == ["valid/1"]
     assert part.classes == ("cat", "dog")  # those of all splits

@@ -259,7 +259,7 @@ def test_folders_with_names_only(
     data = read(tmp_path)
     assert ([record.id for record in data], data.faults) == (ids, ())
     assert data[0].boxes[0].label == "dog"
-    assert data[0].picture.name == str(tmp_path / pictures[0])  # type: ignore[union-attr]
+    assert data[0].picture.name == str(tmp_path / pictures[0])
 
 
 def test_unreadable_picture(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ pytest.importorskip("jinja2")
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
-from mmtune.models.tokenizer import Tokenizer  # noqa: E402
-from mmtune.records import Record, Turn  # noqa: E402
-from mmtune.tasks.instruct import Instruct  # noqa: E402
-from mmtune.training.examples import tokenise  # noqa: E402
+from mmtune.models.tokenizer import Tokenizer
+from mmtune.records import Record, Turn
+from mmtune.tasks.instruct import Instruct
+from mmtune.training.examples import tokenise
 
 pytestmark = pytest.mark.peers
 

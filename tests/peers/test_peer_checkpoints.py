@@ -6,11 +6,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from peer_logits import difference, images, our_logits, segments, their_logits, token_ids  # noqa: E402
-from peer_models import LLAMA_3_1_ROPE, build, randomise  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
+from peer_logits import difference, images, our_logits, segments, their_logits, token_ids
+from peer_models import LLAMA_3_1_ROPE, build, randomise
+from safetensors.torch import load_file, save_file
 
-from mmtune.models.hf_load import load_checkpoint  # noqa: E402
+from mmtune.models.hf_load import load_checkpoint
 
 pytestmark = pytest.mark.peers
 

@@ -7,13 +7,13 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from peer_logits import LENGTH, difference, images, our_logits, segments, their_logits, token_ids  # noqa: E402
-from peer_models import KERAS_LLAMA_3_1, LLAMA_3_1_ROPE, LLAMA_ROPE, pair  # noqa: E402
+from peer_logits import LENGTH, difference, images, our_logits, segments, their_logits, token_ids
+from peer_models import KERAS_LLAMA_3_1, LLAMA_3_1_ROPE, LLAMA_ROPE, pair
 
-from mmtune.models.forward import logits  # noqa: E402
-from mmtune.models.spec import read_spec  # noqa: E402
-from mmtune.models.vision import encode_images  # noqa: E402
-from mmtune.models.weights import model_variables, values  # noqa: E402
+from mmtune.models.forward import logits
+from mmtune.models.spec import read_spec
+from mmtune.models.vision import encode_images
+from mmtune.models.weights import model_variables, values
 
 pytestmark = pytest.mark.peers
 

@@ -11,15 +11,16 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
-from peer_logits import difference, images, our_logits, segments, their_logits, their_tensor, token_ids  # noqa: E402
-from peer_models import pair  # noqa: E402
+from peer_logits import difference, images, our_logits, segments, their_logits, their_tensor, token_ids
+from peer_models import pair
+from small_adapters import randomise
 
-from mmtune.models.linear import Adapter  # noqa: E402
-from mmtune.models.lora import LoraWeights  # noqa: E402
-from mmtune.models.lora_config import DECODER_MODULES, LoRA  # noqa: E402
-from mmtune.models.peft_files import adapter_file, load_adapter, read_config, save_adapter  # noqa: E402
-from mmtune.models.spec import read_spec  # noqa: E402
-from mmtune.models.weights import model_variables  # noqa: E402
+from mmtune.models.linear import Adapter
+from mmtune.models.lora import LoraWeights
+from mmtune.models.lora_config import DECODER_MODULES, LoRA
+from mmtune.models.peft_files import adapter_file, load_adapter, read_config, save_adapter
+from mmtune.models.spec import read_spec
+from mmtune.models.weights import model_variables
 
 pytestmark = pytest.mark.peers
 
@@ -56,18 +57,6 @@ def peft_config(targets, rslora=False, dora=False, **options):
         task_type="CAUSAL_LM",
         **options,
     )
-
-
-def randomise(lora, seed=3):
-    rng = np.random.default_rng(seed)
-    for weights in lora.table.values():
-        weights["a"].assign(rng.normal(0, 0.3, weights["a"].shape))
-        weights["b"].assign(rng.normal(0, 0.1, weights["b"].shape))
-        if "magnitude" in weights:
-            weights["magnitude"].assign(
-                np.asarray(weights["magnitude"]) * rng.uniform(0.5, 1.5, weights["magnitude"].shape)
-            )
-    return lora
 
 
 def randomise_peft(model, seed=4):

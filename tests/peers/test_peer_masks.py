@@ -6,10 +6,10 @@ from mask_networks import PUBLIC_WIDTHS, random_arrays
 
 torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
+from torch import nn
 
-from mmtune.codecs import mask_network as network  # noqa: E402
-from mmtune.codecs.mask_files import load_codec  # noqa: E402
+from mmtune.codecs import mask_network as network
+from mmtune.codecs.mask_files import load_codec
 
 pytestmark = pytest.mark.peers
 

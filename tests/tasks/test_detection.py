@@ -204,6 +204,14 @@ def test_noise_boxes_are_copies_moved_and_random_boxes_within_the_picture():
     assert noise_boxes([real], (640, 480), -1, rng) == []
 
 
+@pytest.mark.parametrize("real", [[], [Box("cat", 100, 200, 140, 260)], [Box("cat", 100.25, 200, 140, 260)]])
+def test_noise_boxes_lie_between_pixels_only_where_real_ones_do(real):
+    """Whole pixels are a part of all locations: if noise did not keep to them, a location alone would tell it."""
+    made = noise_boxes(real, (640, 480), 200, np.random.default_rng(0))
+    edges = np.array([(box.x0, box.y0, box.x1, box.y1) for box in made])
+    assert np.all(edges == np.round(edges)) == (not real or real[0].x0 == 100)
+
+
 def test_parse_reads_boxes_in_pixels_of_the_picture():
     record = Record("7", size=(2046, 1023))
     task = Detection(CLASSES)

@@ -1,5 +1,7 @@
 """A KerasHub backbone from our description of a model, without values in its weights."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mmtune.models.spec import ModelSpec, TextSpec, VisionSpec
@@ -16,16 +18,33 @@ def build_backbone(spec: ModelSpec, dtype: str, name: str | None = None) -> Any:
         dtype: Of the variables.
         name: Of the backbone.
     """
-    import keras
     import keras_hub
 
     options: dict[str, Any] = {"dtype": dtype} if name is None else {"dtype": dtype, "name": name}
-    with keras.StatelessScope(initialize_variables=False):
+    with _no_values():
         if spec.family == "llama":
             return keras_hub.models.Llama3Backbone(**_llama(spec.text), **options)
         if spec.vision is None:
             return keras_hub.models.GemmaBackbone(**_gemma(spec.text), **options)
         return keras_hub.models.PaliGemmaBackbone(**_gemma(spec.text), **_vision(spec.vision), **options)
+
+
+@contextmanager
+def _no_values() -> Iterator[None]:
+    """Lets variables be made that never get first values.
+
+    Keras notes them down, to fill them all when the next layer of whatever model is built: there they are taken out.
+    """
+    import keras
+    from keras.src.backend.common import global_state
+
+    waiting = global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)
+    before = len(waiting)
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        del waiting[before:]
 
 
 def _sizes(text: TextSpec) -> dict[str, Any]:

@@ -120,7 +120,8 @@ def train_recipe(
         training, validation = validation
     recipe = replace(recipe, classes=recipe.classes or training.classes)
     with distributed(recipe.mesh):
-        held = model if isinstance(model, Model) else load(model or recipe.model, precision=recipe.precision)
+        name, weights = model or recipe.model, "float32" if recipe.full else None
+        held = name if isinstance(name, Model) else load(name, precision=recipe.precision, weights=weights)
         faults = [*training.faults, *(validation.faults if validation is not None else ())]
         display = Display(quiet=not verbose)
         done = fit(held, recipe, training, validation, resume=resume, display=display, faults=faults)

@@ -55,23 +55,27 @@ class Model:
         name: What a user loads it by.
         precision: Dtype of activations and products: "float32" or "bfloat16".
         setup: What it was fine-tuned for, if it was.
+        spec: How it computes, where its checkpoint says more than KerasHub's classes can; None: as the backbone does.
     """
 
     def __init__(
-        self, backbone: Any, tokenizer: Tokenizer, *, name: str, precision: str = "float32", setup: Setup | None = None
+        self,
+        backbone: Any,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        precision: str = "float32",
+        setup: Setup | None = None,
+        spec: ModelSpec | None = None,
     ):
         self.backbone = backbone
+        self.spec = read_spec(backbone) if spec is None else spec
         self.tokenizer = tokenizer
         self.name = name
         self.precision = precision
         self.setup = setup
         self.lora: LoraWeights | None = None
         self._merge: Merge | None = None
-
-    @cached_property
-    def spec(self) -> ModelSpec:
-        """The backbone's description."""
-        return read_spec(self.backbone)
 
     @cached_property
     def variables(self) -> Tree:

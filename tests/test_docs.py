@@ -166,7 +166,7 @@ def quick(tmp_path_factory) -> Iterator[None]:
             jax.config.update(name, value)
         compilation_cache.reset_cache()
         patch.setattr(tiny, "TINY", dataclasses.replace(tiny.TINY, num_layers=1, vision_layers=1))
-        patch.setattr(load, "tiny_weights_path", lambda: None)
+        patch.setattr(load, "_tiny", tiny.build_tiny)
         for split in exercises.COUNTS:
             patch.setitem(exercises.COUNTS, split, 2)
         patch.setitem(exercises.SETTINGS, "steps", STEPS)

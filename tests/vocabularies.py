@@ -2,8 +2,8 @@
 
 import functools
 
+from mmtune.models.spm_tokenizer import SentencePieceTokenizer
 from mmtune.models.tiny import tiny_tokenizer
-from mmtune.models.tokenizer import Tokenizer
 
 CONTROLS = {
     "gemma": ("<start_of_turn>", "<end_of_turn>"),
@@ -17,7 +17,7 @@ def with_pieces(pieces):
     model = sentencepiece_model_pb2.ModelProto.FromString(tiny_tokenizer().proto)
     for piece in pieces:
         model.pieces.add(piece=piece, score=0.0, type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED)
-    return Tokenizer(model.SerializeToString(deterministic=True))
+    return SentencePieceTokenizer(model.SerializeToString(deterministic=True))
 
 
 @functools.cache

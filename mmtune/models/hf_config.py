@@ -57,6 +57,14 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder holds a Hugging Face checkpoint; the `config.json` of a Keras preset names no model type."""
+    try:
+        return "model_type" in _object(folder / CONFIG)
+    except ModelError:
+        return any(folder.glob("*.safetensors")) and (folder / CONFIG).is_file()
+
+
 def read_config(folder: Path, has_head: bool) -> ModelSpec:
     """Returns the description of a checkpoint.
 

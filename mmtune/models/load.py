@@ -1,4 +1,4 @@
-"""From a name to a model: `tiny`, a run folder, a KerasHub preset by name, address or folder."""
+"""From a name to a model: `tiny`, a run folder, a Hugging Face checkpoint, a KerasHub preset by name or folder."""
 
 import difflib
 import json
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from mmtune.errors import ModelError
 from mmtune.model import Model, Setup
+from mmtune.models.hf_config import is_checkpoint
 from mmtune.models.peft_files import CONFIG, adapter_file, load_adapter, read_config
 from mmtune.models.spec import read_spec
+from mmtune.models.spm_tokenizer import SentencePieceTokenizer
 from mmtune.models.tiny import build_tiny, tiny_tokenizer, tiny_weights_path
-from mmtune.models.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from mmtune.recipe import Recipe
@@ -23,14 +24,15 @@ _SCHEMES = ("kaggle://", "hf://", "modelscope://", "gs://")
 _VOCABULARY = "assets/tokenizer/vocabulary.spm"
 
 
-def load(name: str | Path, *, precision: str = "float32", seed: int = 0) -> Model:
+def load(name: str | Path, *, precision: str = "float32", weights: str | None = None) -> Model:
     """Returns a model.
 
     Args:
         name: "tiny", a KerasHub preset name or address, or a folder: a run of ours, a PEFT adapter
-            (which names its base) or a Keras preset.
+            (which names its base), a Hugging Face checkpoint or a Keras preset.
         precision: Dtype of activations and products, "float32" or "bfloat16".
-        seed: Seed of weights that are not loaded (`tiny`, as long as it ships untrained).
+        weights: Dtype in memory of the weights of a Hugging Face checkpoint; None: the precision. Weights that are to
+            be trained need float32: small steps are lost in bfloat16.
 
     Raises:
         ModelError: When nothing of that name can be loaded; the message says what was tried.
@@ -38,18 +40,20 @@ def load(name: str | Path, *, precision: str = "float32", seed: int = 0) -> Mode
     _check_backend()
     text = str(name)
     if text == "tiny":
-        return Model(_tiny(seed), tiny_tokenizer(), name="tiny", precision=precision)
+        return Model(_tiny(), tiny_tokenizer(), name="tiny", precision=precision)
     folder = Path(text)
     if (folder / RECIPE).is_file():
         return _load_run(folder, precision)
     if (folder / CONFIG).is_file():
         return _load_peft(folder, precision)
+    if is_checkpoint(folder):
+        return _load_checkpoint(folder, precision, weights or precision)
     if (folder / _PRESET_CONFIG).is_file() or text.startswith(_SCHEMES) or text in preset_names():
         return _load_preset(text, precision)
     if folder.exists():
         raise ModelError(
-            f"{text}: expected a run folder (with {RECIPE}), a PEFT adapter (with {CONFIG}) or a Keras preset "
-            f"(with {_PRESET_CONFIG}), found none of them"
+            f"{text}: expected a run folder (with {RECIPE}), a PEFT adapter (with {CONFIG}), or a Hugging Face "
+            f"checkpoint or Keras preset (with {_PRESET_CONFIG}), found none of them"
         )
     close = difflib.get_close_matches(text, ["tiny", *preset_names()], n=1)
     guess = f"did you mean '{close[0]}'? " if close else ""
@@ -77,10 +81,9 @@ def _presets() -> dict[str, dict[str, Any]]:
     }
 
 
-def _tiny(seed: int) -> Any:
-    backbone = build_tiny(seed)
-    if (path := tiny_weights_path()) is not None:
-        assign_weights(backbone.weights, path)
+def _tiny() -> Any:
+    backbone = build_tiny()
+    assign_weights(backbone.weights, tiny_weights_path())
     return backbone
 
 
@@ -88,7 +91,7 @@ def _load_run(folder: Path, precision: str) -> Model:
     from mmtune.recipe import read_recipe
 
     recipe = read_recipe(folder / RECIPE, {}, [])
-    model = load(recipe.model, precision=precision)
+    model = load(recipe.model, precision=precision, weights="float32" if recipe.full else None)
     if model.lora is not None:
         model.bake()
     if recipe.full:
@@ -129,6 +132,20 @@ def _load_peft(folder: Path, precision: str) -> Model:
     return model
 
 
+def _load_checkpoint(folder: Path, precision: str, weights: str) -> Model:
+    from mmtune.models.hf_load import load_checkpoint
+    from mmtune.models.hf_tokenizer import read_tokenizer
+
+    tokenizer = read_tokenizer(folder)
+    backbone, spec = load_checkpoint(folder, weights)
+    if tokenizer.vocabulary_size > spec.text.vocabulary_size:
+        raise ModelError(
+            f"{folder}: the tokenizer has {tokenizer.vocabulary_size} tokens, the model embeddings for "
+            f"{spec.text.vocabulary_size}: they do not belong together"
+        )
+    return Model(backbone, tokenizer, name=str(folder), precision=precision, spec=spec)
+
+
 def _load_preset(name: str, precision: str) -> Model:
     import keras_hub
 
@@ -141,7 +158,7 @@ def _load_preset(name: str, precision: str) -> Model:
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(f"{name}: the preset cannot be loaded: {reason}") from error
-    return Model(backbone, Tokenizer(proto), name=name, precision=precision)
+    return Model(backbone, SentencePieceTokenizer(proto), name=name, precision=precision)
 
 
 def _vocabulary(name: str) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtune.models.tokenizer import Tokenizer
+from mmtune.models.spm_tokenizer import SentencePieceTokenizer
 
 _ASSETS = files("mmtune") / "assets"
 _TOKENIZER = "tiny_tokenizer.model"
@@ -89,15 +89,14 @@ def build_tiny(seed: int = 0, dtype: Any = None) -> Any:
 
 
 @cache
-def tiny_tokenizer() -> Tokenizer:
+def tiny_tokenizer() -> SentencePieceTokenizer:
     """Returns the embedded model's vocabulary of 2,176 pieces (made by `mmtune.models.tiny_vocabulary`)."""
-    return Tokenizer((_ASSETS / _TOKENIZER).read_bytes())
+    return SentencePieceTokenizer((_ASSETS / _TOKENIZER).read_bytes())
 
 
-def tiny_weights_path() -> Path | None:
-    """Returns the file of trained weights in the package, or None where it ships none."""
-    path = Path(str(_ASSETS / _WEIGHTS))
-    return path if path.is_file() else None
+def tiny_weights_path() -> Path:
+    """Returns the file of trained weights in the package."""
+    return Path(str(_ASSETS / _WEIGHTS))
 
 
 def _initialise(backbone: Any, rng: np.random.Generator) -> None:

@@ -1,63 +1,52 @@
-"""Text to token ids and back, for PaliGemma's and Gemma's SentencePiece vocabularies."""
+"""Text to token ids and back: what every vocabulary can do."""
 
+import abc
 import codecs
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
-
-from mmtune.errors import ModelError
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
-@dataclass(frozen=True)
-class Tokenizer:
-    """A SentencePiece vocabulary with PaliGemma's location and segmentation tokens, where it has them.
-
-    Args:
-        proto: The serialised SentencePiece model.
-    """
-
-    proto: bytes
-
-    @cached_property
-    def _model(self) -> Any:
-        import sentencepiece
-
-        if not self.proto:
-            # An empty model is no error to SentencePiece until it is used.
-            raise ModelError("the tokenizer is no SentencePiece model: its file is empty")
-        try:
-            return sentencepiece.SentencePieceProcessor(model_proto=self.proto)
-        except RuntimeError as error:
-            raise ModelError(f"the tokenizer is no SentencePiece model: {error}") from error
+class Tokenizer(abc.ABC):
+    """A vocabulary, with PaliGemma's location and segmentation tokens where it has them."""
 
     @property
+    @abc.abstractmethod
     def vocabulary_size(self) -> int:
         """Number of pieces; ids are below it."""
-        return self._model.vocab_size()
 
     @property
+    @abc.abstractmethod
     def bos(self) -> int:
         """Id of the token that begins a prompt."""
-        return self._model.bos_id()
 
     @property
+    @abc.abstractmethod
     def eos(self) -> int:
         """Id of the token that ends an answer."""
-        return self._model.eos_id()
 
     @property
+    @abc.abstractmethod
     def pad(self) -> int:
         """Id of the token that fills rows."""
-        return self._model.pad_id()
 
+    @abc.abstractmethod
     def find(self, piece: str) -> int | None:
         """Returns the id of exactly this piece, or None."""
-        found = self._model.piece_to_id(piece)
-        return found if self._model.id_to_piece(found) == piece else None
+
+    @abc.abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Returns the ids of a text, without bos and eos."""
+
+    @abc.abstractmethod
+    def piece(self, token: int) -> str | bytes:
+        """Returns the text of one token, or its bytes where it may be a part of a character; control tokens have none.
+
+        Args:
+            token: Below `vocabulary_size`.
+        """
 
     @cached_property
     def loc(self) -> int | None:
@@ -68,10 +57,6 @@ class Tokenizer:
     def seg(self) -> int | None:
         """Id of `<seg000>`, the first of 128 segmentation tokens; None for a text-only vocabulary."""
         return self.find("<seg000>")
-
-    def encode(self, text: str) -> list[int]:
-        """Returns the ids of a text, without bos and eos."""
-        return self._model.encode(text)
 
     def prompt(self, text: str) -> list[int]:
         """Returns the ids of a prompt: bos, the text, and the newline that closes it, added where the text has none.
@@ -107,14 +92,14 @@ class Tokenizer:
         return "".join(self.texts(ids))
 
     def _piece(self, token: int) -> str | bytes:
-        if not 0 <= token < self.vocabulary_size:
-            return "\ufffd"
-        if self._model.is_control(token):
-            return ""
-        piece = self._model.id_to_piece(token)
-        if self._model.is_byte(token) and (match := _BYTE.fullmatch(piece)):
-            return bytes([int(match[1], 16)])
-        return piece.replace("▁", " ")
+        return self.piece(int(token)) if 0 <= token < self.vocabulary_size else "\ufffd"
+
+
+def plain_piece(piece: str) -> str | bytes:
+    """Returns what a piece of a SentencePiece vocabulary stands for: spaces for its marks, a byte for <0x41>."""
+    if match := _BYTE.fullmatch(piece):
+        return bytes([int(match[1], 16)])
+    return piece.replace("▁", " ")
 
 
 def _characters(run: list[bytes]) -> list[tuple[int, str]]:

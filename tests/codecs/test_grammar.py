@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mmtune.codecs.boxes import NOISE_LABEL, decode_boxes
 from mmtune.codecs.grammar import object_grammar
 from mmtune.errors import DataError, ModelError, UsageError
-from mmtune.models.tokenizer import Tokenizer
+from mmtune.models.spm_tokenizer import SentencePieceTokenizer
 
 CORPUS = ["red blood cell ; white blood cell ; platelet ; cat ; dog ; dog house ; a b c d e f g h i j k"] * 20
 LABELS = ("cat", "dog", "dog house", "red blood cell", "white blood cell", "st. john's ; wort", "細胞")
@@ -38,7 +38,7 @@ def train(symbols=(), **options):
     }
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(CORPUS), model_writer=model, **(settings | options))
-    return Tokenizer(model.getvalue())
+    return SentencePieceTokenizer(model.getvalue())
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from backbones import make
+from checkpoints import write_llama
 from PIL import Image
 
 from mmtune.errors import ModelError
@@ -42,6 +43,28 @@ def test_a_keras_preset_folder(preset):
     assert loaded.tokenizer.encode("two red circles") == tiny_tokenizer().encode("two red circles")
     assert loaded.spec == model.spec
     assert answers(loaded) == answers(model)
+
+
+def test_a_hugging_face_folder(tmp_path):
+    backbone = write_llama(tmp_path, tiny_tokenizer().vocabulary_size)
+    with pytest.raises(ModelError, match=r"expected tokenizer.json or tokenizer.model, found neither"):
+        load(tmp_path)
+    (tmp_path / "tokenizer.model").write_bytes(tiny_tokenizer().proto)
+    loaded, made = load(str(tmp_path)), Model(backbone, tiny_tokenizer(), name="made")
+    assert loaded.spec == made.spec
+    expected = made.generate(None, ["a star ", "no"], max_tokens=8)
+    assert loaded.generate(None, ["a star ", "no"], max_tokens=8) == expected
+    assert {str(v.dtype) for v in load(tmp_path, precision="bfloat16").backbone.weights} == {"bfloat16"}
+    assert {str(v.dtype) for v in load(tmp_path, precision="bfloat16", weights="float32").backbone.weights} == {
+        "float32"
+    }
+
+
+def test_a_vocabulary_larger_than_the_model_is_refused(tmp_path):
+    write_llama(tmp_path, 256)
+    (tmp_path / "tokenizer.model").write_bytes(tiny_tokenizer().proto)
+    with pytest.raises(ModelError, match=r"the tokenizer has 2176 tokens, the model embeddings for 256"):
+        load(tmp_path)
 
 
 def test_a_peft_folder_names_its_base(preset, tmp_path):

@@ -11,9 +11,9 @@ from mmtune.data.scene_texts import ask, captions
 from mmtune.data.scenes import make_scene, scene_rng
 from mmtune.data.shape_kinds import COLOURS, KINDS, plural
 from mmtune.errors import ModelError
+from mmtune.models.spm_tokenizer import SentencePieceTokenizer
 from mmtune.models.tiny import tiny_tokenizer
 from mmtune.models.tiny_vocabulary import FILE, build_vocabulary
-from mmtune.models.tokenizer import Tokenizer
 
 TOKENIZER = tiny_tokenizer()
 LOC = "<loc0010><loc0200><loc0999><loc1023>"
@@ -96,7 +96,7 @@ def test_a_prompt_is_tokenised_apart_from_its_newline():
 @pytest.mark.parametrize("proto", [b"", b"no model"])
 def test_what_is_no_model_is_an_error(proto):
     with pytest.raises(ModelError, match="no SentencePiece model"):
-        Tokenizer(proto).encode("cat")
+        SentencePieceTokenizer(proto).encode("cat")
 
 
 # The vocabulary
@@ -162,7 +162,7 @@ def test_scene_texts_need_few_tokens():
 
 
 def test_the_packaged_file_is_what_its_script_makes():
-    made, packaged = Tokenizer(build_vocabulary()), Tokenizer(FILE.read_bytes())
+    made, packaged = SentencePieceTokenizer(build_vocabulary()), SentencePieceTokenizer(FILE.read_bytes())
     pieces = [[t._model.id_to_piece(i) for i in range(t.vocabulary_size)] for t in (made, packaged)]
     assert pieces[0] == pieces[1]
     assert build_vocabulary() == build_vocabulary()

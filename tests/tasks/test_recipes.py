@@ -285,7 +285,7 @@ def quick():
     with pytest.MonkeyPatch.context() as patch:
         jax.config.update("jax_disable_most_optimizations", True)
         patch.setattr(tiny, "TINY", dataclasses.replace(tiny.TINY, num_layers=1, vision_layers=1))
-        patch.setattr(load, "tiny_weights_path", lambda: None)
+        patch.setattr(load, "_tiny", tiny.build_tiny)
         yield
         jax.config.update("jax_disable_most_optimizations", False)
 

@@ -1,0 +1,66 @@
+"""Which vocabulary lies in a folder of a Hugging Face checkpoint, and which of its tokens begin and end a text."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmtune.data.json_files import load_json
+from mmtune.errors import DataError, ModelError
+from mmtune.models.json_tokenizer import JsonTokenizer
+from mmtune.models.spm_tokenizer import SentencePieceTokenizer
+from mmtune.models.tokenizer import Tokenizer
+
+JSON, SENTENCEPIECE = "tokenizer.json", "tokenizer.model"
+_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """Returns the vocabulary of a checkpoint: that of `tokenizer.json`, which knows a fine-tune's own tokens, where
+    there is one, otherwise that of `tokenizer.model`.
+
+    Raises:
+        ModelError: When there is neither, or a file is broken.
+    """
+    if (folder / JSON).is_file():
+        return _from_json(folder)
+    if (folder / SENTENCEPIECE).is_file():
+        return SentencePieceTokenizer((folder / SENTENCEPIECE).read_bytes())
+    raise ModelError(f"{folder}: expected {JSON} or {SENTENCEPIECE}, found neither: a model needs its vocabulary")
+
+
+def _from_json(folder: Path) -> Tokenizer:
+    settings: dict[str, Any] = {}
+    for name in reversed(_SETTINGS):
+        if (folder / name).is_file():
+            settings |= _object(folder / name)
+    named = {key: _piece(settings.get(f"{key}_token")) for key in ("bos", "eos", "pad")}
+    for key in ("bos", "eos"):
+        if named[key] is None:
+            raise ModelError(f"{folder}: expected {key}_token in {' or '.join(_SETTINGS)}, found none")
+    try:
+        content = (folder / JSON).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{folder / JSON}: expected UTF-8, but byte {error.start} is none") from error
+    tokenizer = JsonTokenizer(content, named["bos"] or "", named["eos"] or "", named["pad"])
+    try:
+        for key in ("bos", "eos", "pad"):
+            getattr(tokenizer, key)
+    except ModelError as error:
+        raise ModelError(f"{folder / JSON}: {error}") from error
+    return tokenizer
+
+
+def _object(file: Path) -> Mapping[str, Any]:
+    try:
+        content = load_json(file)
+    except DataError as error:
+        raise ModelError(str(error)) from error
+    if not isinstance(content, Mapping):
+        raise ModelError(f"{file}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def _piece(entry: Any) -> str | None:
+    """Returns a token that stands as text, or as an object with its content."""
+    piece = entry.get("content") if isinstance(entry, Mapping) else entry
+    return piece if isinstance(piece, str) else None

@@ -59,7 +59,8 @@ def test_each_weight_matters(tmp_path):
     theirs.save_pretrained(tmp_path)
     whole = load_file(tmp_path / "model.safetensors")
     for name in sorted(whole)[:: max(1, len(whole) // 12)]:
-        save_file(whole | {name: whole[name] + 0.3}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        other = whole[name] + 0.3 * torch.randn(whole[name].shape)  # no shift: norms would take it away again
+        save_file(whole | {name: other}, tmp_path / "model.safetensors", metadata={"format": "pt"})
         assert same(theirs, tmp_path) > 1e-5, name
 
 
@@ -75,7 +76,9 @@ def test_shards(case, tmp_path):
 def test_narrow_numbers_on_disk(dtype, tmp_path):
     theirs = model("gemma2").to(getattr(torch, dtype))
     theirs.save_pretrained(tmp_path)
-    assert same(theirs.float(), tmp_path) <= 1e-5
+    # Loaded anew: the narrow model's rotary frequencies and embedding scale are narrow for good.
+    wide = type(theirs).from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager").eval()
+    assert same(wide, tmp_path) <= 1e-5
 
 
 @pytest.mark.parametrize("case", ["paligemma", "paligemma2"])

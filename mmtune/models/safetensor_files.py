@@ -106,7 +106,7 @@ class TensorFiles(Mapping[str, Place]):
                 raise ModelError(f"{place.file}: the file ends within the tensor {name}: it was cut off")
         if _has_no_number(raw, place.dtype):
             raise ModelError(f"{place.file}: the tensor {name} holds NaN or infinite numbers")
-        return raw.view(_numpy_dtype(_DTYPES[place.dtype])).reshape(shape)
+        return raw.view(numpy_dtype(_DTYPES[place.dtype])).reshape(shape)
 
     @property
     def dtypes(self) -> set[str]:
@@ -114,7 +114,8 @@ class TensorFiles(Mapping[str, Place]):
         return {_DTYPES[place.dtype] for place in self._places.values() if place.dtype in _DTYPES}
 
 
-def _numpy_dtype(name: str) -> np.dtype:
+def numpy_dtype(name: str) -> np.dtype:
+    """Returns numpy's dtype of a name, bfloat16 among them."""
     if name == "bfloat16":
         import ml_dtypes
 

@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 from backbones import make
-from checkpoints import write_llama
 from PIL import Image
 
 from mmtune.errors import ModelError
 from mmtune.model import Model
+from mmtune.models.hf_export import write_checkpoint
 from mmtune.models.load import load
 from mmtune.models.lora_config import LoRA
 from mmtune.models.peft_files import save_adapter
+from mmtune.models.spec import read_spec
 from mmtune.models.tiny import tiny_tokenizer
+from mmtune.models.weights import model_variables
 
 PROMPT = "detect circle"
 
@@ -45,8 +47,15 @@ def test_a_keras_preset_folder(preset):
     assert answers(loaded) == answers(model)
 
 
+def checkpoint(folder, vocabulary_size):
+    """Writes a small random Llama in Hugging Face's form, without a vocabulary, and returns its backbone."""
+    backbone = make("llama3", vocabulary_size=vocabulary_size)
+    write_checkpoint(folder, read_spec(backbone), model_variables(backbone), "float32")
+    return backbone
+
+
 def test_a_hugging_face_folder(tmp_path):
-    backbone = write_llama(tmp_path, tiny_tokenizer().vocabulary_size)
+    backbone = checkpoint(tmp_path, tiny_tokenizer().vocabulary_size)
     with pytest.raises(ModelError, match=r"expected tokenizer.json or tokenizer.model, found neither"):
         load(tmp_path)
     (tmp_path / "tokenizer.model").write_bytes(tiny_tokenizer().proto)
@@ -61,7 +70,7 @@ def test_a_hugging_face_folder(tmp_path):
 
 
 def test_a_vocabulary_larger_than_the_model_is_refused(tmp_path):
-    write_llama(tmp_path, 256)
+    checkpoint(tmp_path, 256)
     (tmp_path / "tokenizer.model").write_bytes(tiny_tokenizer().proto)
     with pytest.raises(ModelError, match=r"the tokenizer has 2176 tokens, the model embeddings for 256"):
         load(tmp_path)

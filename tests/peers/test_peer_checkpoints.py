@@ -10,7 +10,9 @@ from peer_logits import difference, images, our_logits, segments, their_logits, 
 from peer_models import LLAMA_3_1_ROPE, build, randomise
 from safetensors.torch import load_file, save_file
 
+from mmtune.models.hf_export import write_checkpoint
 from mmtune.models.hf_load import load_checkpoint
+from mmtune.models.weights import model_variables
 
 pytestmark = pytest.mark.peers
 
@@ -117,3 +119,22 @@ def test_a_larger_picture(tmp_path):
     theirs.config.text_config.num_image_tokens = spec.image_tokens
     ours = our_logits(backbone, ids, segment_ids, pictures, spec=spec)
     assert difference(ours, their_logits(theirs, ids, segment_ids, pictures), segment_ids) <= 1e-5
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_we_write_is_the_same_model_there(case, tmp_path):
+    """Read by us and written again, transformers finds every weight and setting: the very same logits."""
+    theirs = model(case)
+    theirs.save_pretrained(tmp_path / "theirs")
+    backbone, spec = load_checkpoint(tmp_path / "theirs", "float32")
+    (tmp_path / "ours").mkdir()
+    tokens = {"image_token_index": theirs.config.image_token_id} if spec.vision else {}
+    write_checkpoint(tmp_path / "ours", spec, model_variables(backbone), "float32", tokens=tokens, largest=100_000)
+    again, told = type(theirs).from_pretrained(
+        tmp_path / "ours", dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
+    assert not any(told[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    ids, segment_ids = token_ids(), segments()
+    pictures = images() if spec.vision else None
+    expected = their_logits(theirs, ids, segment_ids, pictures)
+    np.testing.assert_array_equal(their_logits(again.eval(), ids, segment_ids, pictures), expected)

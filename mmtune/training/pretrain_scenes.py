@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmtune.data.batch import Row
-from mmtune.data.dense import DenseTargets, Objects, dense_targets
+from mmtune.data.dense import LOCATIONS, DenseTargets, Objects, dense_targets
 from mmtune.data.scene_drawing import draw_scene
 from mmtune.data.scene_shapes import MAX_OBJECTS, Shape
 from mmtune.data.scene_texts import QUESTIONS, ask, captions, written
@@ -85,10 +85,22 @@ class SampleMaker:
             task, verb = _task("segmentation", noise_boxes=0, order=_order(rng)), "segment"
         else:
             task, verb = _task("detection", **_detection_options(len(shapes), rng)), "detect"
-        record = _record(scene, shapes, with_masks=verb == "segment", rng=rng)
+        record = _record(scene, shapes, with_masks=verb == "segment")
         query = Query(f"{verb} {' ; '.join(classes)}", classes)
         ids, weights = tokenise(task.targets(record, query, rng)[0], self.tokenizer)
-        return Row(self.tokenizer.prompt(query.prompt), [ids], [weights])
+        return Row(self.tokenizer.prompt(query.prompt), [self._between_pixels(ids, rng)], [weights])
+
+    def _between_pixels(self, ids: Sequence[int], rng: np.random.Generator) -> list[int]:
+        """Returns a target with its edges moved by up to half a pixel.
+
+        Edges in whole pixels would only ever show the decoder every ninth location, and it would not know how to go on
+        from its own answers, which lie in between.
+        """
+        first = self.tokenizer.loc
+        assert first is not None
+        moved = np.array(ids) + np.rint(rng.uniform(-0.5, 0.5, len(ids)) * LOCATIONS / self.size).astype(int)
+        is_location = (np.array(ids) >= first) & (np.array(ids) < first + LOCATIONS)
+        return np.where(is_location, np.clip(moved, first, first + LOCATIONS - 1), ids).tolist()
 
     def _short(self, scene: Scene, rng: np.random.Generator) -> tuple[Row, Row]:
         first = self._reading(scene) if scene.words and rng.random() < 0.8 else None
@@ -156,15 +168,8 @@ def _task(name: str, **options: Any) -> Task:
     return _TASKS[key]
 
 
-def _record(scene: Scene, shapes: Sequence[Shape], with_masks: bool, rng: np.random.Generator) -> Record:
-    """Returns the record of a scene, its boxes moved within a pixel.
-
-    Edges in whole pixels would only ever show the decoder every ninth location, and it would not know how to go on
-    from its own answers, which lie in between.
-    """
-    edges = np.array([shape.box for shape in shapes], float).reshape(-1, 4)
-    edges = np.clip(edges + rng.uniform(-0.5, 0.5, edges.shape), 0, scene.size)
-    boxes = tuple(Box(shape.kind, *four) for shape, four in zip(shapes, edges.tolist(), strict=True))
+def _record(scene: Scene, shapes: Sequence[Shape], with_masks: bool) -> Record:
+    boxes = tuple(Box(shape.kind, *shape.box) for shape in shapes)
     masks = tuple(shape.coco_mask(shape.kind) for shape in shapes) if with_masks else ()
     return Record(str(scene.index), size=(scene.size, scene.size), boxes=boxes, masks=masks)
 

@@ -41,6 +41,23 @@ def test_samples_cover_every_task_and_fit_their_vocabulary(maker):
     assert prompts >= {"detect", "segment", "caption", "answer", "ocr"}
 
 
+def test_edges_lie_anywhere_within_a_pixel_and_nowhere_else(maker):
+    """Of boxes in whole pixels alone, a decoder would see every ninth location only."""
+    tokenizer, pitch = tiny_tokenizer(), 1023 / TINY.image_size
+    ids = tokenizer.encode("<loc0000><loc0213><loc1023><seg000><seg127> star ; x") * 200
+    moved = np.array(maker._between_pixels(ids, np.random.default_rng(0))).reshape(200, -1)
+    start = np.array(ids).reshape(200, -1)
+    np.testing.assert_array_equal(moved[:, 3:], start[:, 3:])
+    reach = int(pitch / 2 + 0.5)
+    assert set(moved[:, 1] - start[:, 1]) == set(range(-reach, reach + 1))
+    assert set(moved[:, 0] - tokenizer.loc) == set(range(reach + 1))
+    assert set(tokenizer.loc + 1023 - moved[:, 2]) == set(range(reach + 1))
+    samples = [maker(index) for index in range(40)]
+    edges = {i - tokenizer.loc for s in samples for i in s.long.suffixes[0] if 0 <= i - tokenizer.loc < 1024}
+    whole = {round(pixel * pitch) for pixel in range(TINY.image_size + 1)}
+    assert len(edges - whole) > 5 * len(edges & whole)
+
+
 def test_learning_rates_rise_stay_and_fall():
     plan = Plan(dense=100, steps=300, decay=50, warmup=10, dense_rate=2.0, rate=1.0)
     rates = [plan.learning_rate(step) for step in range(300)]

@@ -1,4 +1,4 @@
-"""Which vocabulary lies in a folder of a Hugging Face checkpoint, and which of its tokens begin and end a text."""
+"""Which vocabulary lies in a folder of a Hugging Face checkpoint."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,17 +6,20 @@ from typing import Any
 
 from mmtune.data.json_files import load_json
 from mmtune.errors import DataError, ModelError
-from mmtune.models.json_tokenizer import JsonTokenizer
-from mmtune.models.spm_tokenizer import SentencePieceTokenizer
-from mmtune.models.tokenizer import Tokenizer
+from mmtune.files import json_text
+from mmtune.models.json_tokenizer import JSON, JsonTokenizer
+from mmtune.models.spm_tokenizer import SENTENCEPIECE, SentencePieceTokenizer
+from mmtune.models.tokenizer import SETTINGS, Tokenizer
 
-JSON, SENTENCEPIECE = "tokenizer.json", "tokenizer.model"
-_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+# Control tokens are named in either file; what `SETTINGS` says counts.
+_FORMER = "special_tokens_map.json"
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """Returns the vocabulary of a checkpoint: that of `tokenizer.json`, which knows a fine-tune's own tokens, where
-    there is one, otherwise that of `tokenizer.model`.
+    """Returns the vocabulary of a checkpoint.
+
+    That of `tokenizer.json`, which knows a fine-tune's own tokens, where there is one, otherwise that of
+    `tokenizer.model`.
 
     Raises:
         ModelError: When there is neither, or a file is broken.
@@ -30,21 +33,17 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 def _from_json(folder: Path) -> Tokenizer:
     settings: dict[str, Any] = {}
-    for name in reversed(_SETTINGS):
+    for name in (_FORMER, SETTINGS):
         if (folder / name).is_file():
             settings |= _object(folder / name)
-    named = {key: _piece(settings.get(f"{key}_token")) for key in ("bos", "eos", "pad")}
-    for key in ("bos", "eos"):
-        if named[key] is None:
-            raise ModelError(f"{folder}: expected {key}_token in {' or '.join(_SETTINGS)}, found none")
     try:
         content = (folder / JSON).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ModelError(f"{folder / JSON}: expected UTF-8, but byte {error.start} is none") from error
-    tokenizer = JsonTokenizer(content, named["bos"] or "", named["eos"] or "", named["pad"])
+    tokenizer = JsonTokenizer(content, json_text(settings, indent=2) + "\n")
     try:
-        for key in ("bos", "eos", "pad"):
-            getattr(tokenizer, key)
+        for name in ("bos", "eos", "pad"):
+            getattr(tokenizer, name)
     except ModelError as error:
         raise ModelError(f"{folder / JSON}: {error}") from error
     return tokenizer
@@ -58,9 +57,3 @@ def _object(file: Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise ModelError(f"{file}: expected a JSON object, found {type(content).__name__}")
     return content
-
-
-def _piece(entry: Any) -> str | None:
-    """Returns a token that stands as text, or as an object with its content."""
-    piece = entry.get("content") if isinstance(entry, Mapping) else entry
-    return piece if isinstance(piece, str) else None

@@ -4,10 +4,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any, final
 
 from mmtune.errors import ModelError
-from mmtune.models.tokenizer import Tokenizer, plain_piece
+from mmtune.files import atomic
+from mmtune.models.tokenizer import SETTINGS, Tokenizer, plain_piece
+
+JSON = "tokenizer.json"
+"""The vocabulary's file in a checkpoint."""
 
 
 @final
@@ -17,14 +22,12 @@ class JsonTokenizer(Tokenizer):
 
     Args:
         content: The file's text.
-        begin, end: Pieces that begin a prompt and end an answer, as the files beside it name them.
-        filler: The piece that fills rows; None: the one that ends an answer, as no row is ever read beyond its end.
+        settings: The text of `tokenizer_config.json`, a JSON object: names the tokens that begin a prompt and end an
+            answer, and may name one that fills rows (else the end does, as no row is ever read beyond it).
     """
 
     content: str
-    begin: str
-    end: str
-    filler: str | None = None
+    settings: str
 
     @cached_property
     def _model(self) -> Any:
@@ -45,18 +48,18 @@ class JsonTokenizer(Tokenizer):
 
     @cached_property
     def bos(self) -> int:
-        """Id of `begin`."""
-        return self._id(self.begin)
+        """Id of `bos_token`."""
+        return self._control("bos")
 
     @cached_property
     def eos(self) -> int:
-        """Id of `end`."""
-        return self._id(self.end)
+        """Id of `eos_token`."""
+        return self._control("eos")
 
     @cached_property
     def pad(self) -> int:
-        """Id of `filler`."""
-        return self.eos if self.filler is None else self._id(self.filler)
+        """Id of `pad_token`, where there is one."""
+        return self.eos if self._named("pad") is None else self._control("pad")
 
     def find(self, piece: str) -> int | None:
         """Returns the id of exactly this piece, or None."""
@@ -65,6 +68,12 @@ class JsonTokenizer(Tokenizer):
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a text."""
         return self._model.encode(text, add_special_tokens=False).ids
+
+    def save(self, folder: Path) -> None:
+        """Writes both files as they were read."""
+        for name, text in ((JSON, self.content), (SETTINGS, self.settings)):
+            with atomic(folder / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
 
     def piece(self, token: int) -> str | bytes:
         """Returns the text or the bytes of a token."""
@@ -87,10 +96,23 @@ class JsonTokenizer(Tokenizer):
         """Whether the letters of the vocabulary are bytes, as in GPT-2's and Llama 3's."""
         return _names_byte_level(json.loads(self.content).get("decoder"))
 
-    def _id(self, piece: str) -> int:
+    @cached_property
+    def _settings(self) -> Mapping[str, Any]:
+        return json.loads(self.settings)
+
+    def _named(self, name: str) -> str | None:
+        """Returns a control token, which stands as text or as an object with its content."""
+        entry = self._settings.get(f"{name}_token")
+        piece = entry.get("content") if isinstance(entry, Mapping) else entry
+        return piece if isinstance(piece, str) else None
+
+    def _control(self, name: str) -> int:
+        piece = self._named(name)
+        if piece is None:
+            raise ModelError(f"expected {name}_token in {SETTINGS}, found none")
         found = self.find(piece)
         if found is None:
-            raise ModelError(f"the tokenizer has no token {piece}, which the files beside it name")
+            raise ModelError(f"the tokenizer has no token {piece}, which {SETTINGS} calls {name}_token")
         return found
 
 

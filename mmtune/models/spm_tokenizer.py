@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, final
 
 from mmtune.errors import ModelError
-from mmtune.models.tokenizer import Tokenizer, plain_piece
+from mmtune.files import atomic, json_text
+from mmtune.models.tokenizer import SETTINGS, Tokenizer, plain_piece
+
+SENTENCEPIECE = "tokenizer.model"
+"""The vocabulary's file in a checkpoint."""
 
 
 @final
@@ -59,6 +64,19 @@ class SentencePieceTokenizer(Tokenizer):
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a text."""
         return self._model.encode(text)
+
+    def save(self, folder: Path) -> None:
+        """Writes `tokenizer.model`, and `tokenizer_config.json`, which says how transformers is to use it."""
+        with atomic(folder / SENTENCEPIECE) as temporary:
+            temporary.write_bytes(self.proto)
+        names = {f"{name}_token": self._model.id_to_piece(i) for name, i in self._controls().items()}
+        config = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True, "add_eos_token": False, **names}
+        with atomic(folder / SETTINGS) as temporary:
+            temporary.write_text(json_text(config, indent=2) + "\n", encoding="utf-8")
+
+    def _controls(self) -> dict[str, int]:
+        found = {"bos": self.bos, "eos": self.eos, "pad": self.pad, "unk": self._model.unk_id()}
+        return {name: number for name, number in found.items() if number >= 0}
 
     def piece(self, token: int) -> str | bytes:
         """Returns the text or the byte of a token."""

@@ -5,6 +5,10 @@ import codecs
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
+
+SETTINGS = "tokenizer_config.json"
+"""The file of a checkpoint that names the vocabulary's control tokens."""
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -39,6 +43,10 @@ class Tokenizer(abc.ABC):
     @abc.abstractmethod
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a text, without bos and eos."""
+
+    @abc.abstractmethod
+    def save(self, folder: Path) -> None:
+        """Writes the vocabulary into a folder as Hugging Face's checkpoints hold it; `read_tokenizer` reads it back."""
 
     @abc.abstractmethod
     def piece(self, token: int) -> str | bytes:

@@ -52,7 +52,7 @@ class Model:
     Args:
         backbone: A KerasHub backbone of PaliGemma, Gemma or Llama 3.
         tokenizer: Its vocabulary.
-        name: What a user loads it by.
+        name: What a user loads it by; kept as `base` where a run or an adapter on it takes another name.
         precision: Dtype of activations and products: "float32" or "bfloat16".
         setup: What it was fine-tuned for, if it was.
         spec: How it computes, where its checkpoint says more than KerasHub's classes can; None: as the backbone does.
@@ -71,7 +71,7 @@ class Model:
         self.backbone = backbone
         self.spec = read_spec(backbone) if spec is None else spec
         self.tokenizer = tokenizer
-        self.name = name
+        self.name = self.base = name
         self.precision = precision
         self.setup = setup
         self.lora: LoraWeights | None = None
@@ -204,6 +204,12 @@ class Model:
         from mmtune.predicting import predict
 
         return predict(self, [image], task=task, prompt=prompt, **options)[0]
+
+    def export(self, out: str | Path, format: str = "hf", dtype: str | None = None) -> Path:  # noqa: A002 - the command's
+        """Writes the model for other libraries and returns the folder; see `mmtune.exporting.export`."""
+        from mmtune.exporting import export
+
+        return export(self, out, format, dtype)
 
     def _requests(
         self,

@@ -26,6 +26,7 @@ COMMANDS = {
     "eval": Command("mmtune.cli.evaluate:evaluate", "Score a model on a data set."),
     "score": Command("mmtune.cli.score:score", "Score official result files, without a model."),
     "predict": Command("mmtune.cli.predict:predict", "Answer about pictures or prompts."),
+    "export": Command("mmtune.cli.export:export", "Write a model for transformers, PEFT or Keras."),
     "models": Command("mmtune.cli.models:models", "List the models there are, or describe one."),
 }
 

@@ -15,6 +15,7 @@ from mmtune.models.modules import current_path
 CONFIG = "adapter_config.json"
 # What a run writes, and what PEFT writes.
 WEIGHTS = ("adapter.safetensors", "adapter_model.safetensors")
+"""Names of an adapter's file: in our runs, and PEFT's."""
 PREFIX = "base_model.model."
 _SUFFIX = {"a": "lora_A.weight", "b": "lora_B.weight", "magnitude": "lora_magnitude_vector"}
 # Fields of PEFT's configuration that make its result another one than LoRA's, rsLoRA's or DoRA's wherever they are set.

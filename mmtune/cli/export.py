@@ -1,0 +1,24 @@
+"""`mmtune export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="tiny, a preset, or a folder such as a run.")],
+    out: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    format_: Annotated[str, typer.Option("--format", help="hf (transformers), peft (the adapter), or keras.")] = "hf",
+    dtype: Annotated[
+        str | None, typer.Option(help="Of the weights: float32, bfloat16 or float16.  [default: as they are]")
+    ] = None,
+) -> None:
+    """Write a model for other libraries; it is read back and compared before it gets its name."""
+    from mmtune.cli.output import printable
+    from mmtune.exporting import check_export
+    from mmtune.models.load import load
+
+    check_export(out, format_, dtype)
+    folder = load(model).export(out, format_, dtype)
+    typer.echo(printable(f"{folder}: written, read back and found the same"), err=True)

@@ -1,0 +1,178 @@
+"""A model into a folder that other libraries read; what was written is read back before the folder gets its name."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmtune.data.batch import Row, collate
+from mmtune.errors import ModelError, UsageError, unknown_name
+from mmtune.files import atomic, json_text
+from mmtune.models.hf_export import write_checkpoint
+from mmtune.models.linear import NO_ADAPTER, Adapter
+from mmtune.models.load import load
+from mmtune.models.lora import LoraWeights
+from mmtune.models.peft_files import WEIGHTS, load_adapter, read_config, save_adapter
+from mmtune.models.scorer import target_logits
+from mmtune.models.spec import read_spec
+from mmtune.models.spm_tokenizer import SentencePieceTokenizer
+from mmtune.models.weights import Tree, values
+
+if TYPE_CHECKING:
+    from mmtune.model import Model
+
+FORMATS = ("hf", "peft", "keras")
+"""A Hugging Face checkpoint, a PEFT adapter, a Keras preset."""
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+_PROBE = 12  # tokens of a prefix and of a suffix
+# Share of the largest logit by which the model and what is read back may differ.
+_NEAR = 1e-5
+
+
+def export(model: "Model", out: str | Path, form: str, dtype: str | None = None) -> Path:
+    """Writes a model and returns its folder.
+
+    Args:
+        model: With its adapter, which becomes a part of the weights except under "peft".
+        out: A folder that does not exist yet.
+        form: One of `FORMATS`.
+        dtype: Of the weights in a Hugging Face checkpoint, one of `DTYPES`; None: as the model holds them.
+
+    Raises:
+        UsageError: When the folder exists, or the format cannot say what the model is.
+        ModelError: When what is read back is not the model; it is left in a folder named `out` and ".failed".
+    """
+    out = Path(out)
+    check_export(out, form, dtype)
+    write: Callable[[Model, Path, str], float] = {"hf": _checkpoint, "peft": _adapter, "keras": _preset}[form]
+    work = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    work.mkdir(parents=True)
+    try:
+        difference = write(model, work, dtype or model.backbone.weights[0].dtype)
+        if not difference <= _NEAR:
+            failed = out.with_name(f"{out.name}.failed")
+            shutil.rmtree(failed, ignore_errors=True)
+            work.rename(failed)
+            raise ModelError(
+                f"{failed}: what was written is not the model: its logits differ by {difference:.1e} of the largest, "
+                f"expected at most {_NEAR:.0e}"
+            )
+        work.rename(out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return out
+
+
+def check_export(out: Path, form: str, dtype: str | None) -> None:
+    """Raises a UsageError for what `export` cannot do whatever the model is."""
+    if form not in FORMATS:
+        raise UsageError(unknown_name("format", form, FORMATS))
+    if dtype is not None and (form != "hf" or dtype not in DTYPES):
+        raise UsageError(f"dtype: expected one of {', '.join(DTYPES)}, with the format hf; got {dtype!r} with {form}")
+    if out.exists():
+        raise UsageError(f"{out}: expected a name that is free, but it exists; remove it or choose another")
+
+
+def _checkpoint(model: "Model", folder: Path, dtype: str) -> float:
+    """Writes a Hugging Face checkpoint and returns how far its logits lie from the model's."""
+    vision, tokenizer = model.spec.vision, model.tokenizer
+    ids: dict[str, Any] = {f"{name}_token_id": getattr(tokenizer, name) for name in ("bos", "eos", "pad")}
+    image = tokenizer.find("<image>")
+    # A vocabulary without a token for pictures: the first id behind it, as in the published checkpoints.
+    images = {} if vision is None else {"image_token_index": tokenizer.vocabulary_size if image is None else image}
+    with _merged(model):
+        write_checkpoint(folder, model.spec, model.variables, dtype, tokens=ids | images)
+        ours = jax.tree.map(lambda array: array.astype(dtype), values(model.variables))
+    tokenizer.save(folder)
+    ends = list(model.weights().ends)
+    _write(folder / "generation_config.json", ids | {"eos_token_id": ends if len(ends) > 1 else ends[0]})
+    if vision is not None:
+        _write(folder / "preprocessor_config.json", _processor(vision.image_size, vision.num_tokens))
+    again = load(folder, weights=dtype)
+    if again.spec != model.spec or again.tokenizer.vocabulary_size != tokenizer.vocabulary_size:
+        return np.inf
+    return _apart(model, (ours, NO_ADAPTER), (values(again.variables), NO_ADAPTER))
+
+
+def _adapter(model: "Model", folder: Path, _: str) -> float:
+    """Writes a PEFT adapter and returns how far the model with what is read back lies from the model."""
+    if model.lora is None:
+        raise UsageError(f"{model.name}: expected a model with an adapter, such as a run without --full: it has none")
+    file = folder / WEIGHTS[1]
+    save_adapter(model.lora, file, model.base)
+    again = LoraWeights(read_config(folder), model.spec, model.variables, seed=0)
+    load_adapter(again, file)
+    model.unmerge()
+    tree = values(model.variables)
+    return _apart(model, (tree, model.lora.adapter()), (tree, again.adapter()))
+
+
+def _preset(model: "Model", folder: Path, _: str) -> float:
+    """Writes a Keras preset and returns how far its logits lie from the model's."""
+    import keras_hub
+
+    classes = {"paligemma": keras_hub.models.PaliGemmaTokenizer, "gemma": keras_hub.models.GemmaTokenizer}
+    if model.spec != read_spec(model.backbone):
+        raise UsageError(f"{model.name}: KerasHub's classes cannot say how this model computes: choose the format hf")
+    if not isinstance(model.tokenizer, SentencePieceTokenizer) or model.spec.family not in classes:
+        raise UsageError(f"{model.name}: a preset holds vocabularies of SentencePiece only: choose the format hf")
+    with _merged(model):
+        model.backbone.save_to_preset(str(folder))
+        ours = values(model.variables)
+    classes[model.spec.family](model.tokenizer.proto).save_to_preset(str(folder))
+    return _apart(model, (ours, NO_ADAPTER), (values(load(folder).variables), NO_ADAPTER))
+
+
+@contextmanager
+def _merged(model: "Model") -> Iterator[None]:
+    """Folds the adapter into the weights for a while."""
+    model.merge()
+    try:
+        yield
+    finally:
+        model.unmerge()
+
+
+def _apart(model: "Model", one: tuple[Tree, Adapter], other: tuple[Tree, Adapter]) -> float:
+    """Returns the largest difference of the logits of two sets of weights, as a share of the largest logit.
+
+    Asked is a random suffix behind a random prefix, on a random picture where the model sees any.
+    """
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, model.tokenizer.vocabulary_size, (2, _PROBE)).tolist()
+    side = model.image_size
+    picture = None if side is None else rng.integers(0, 256, (side, side, 3), np.uint8)
+    inputs, _ = collate([Row(ids[0], [ids[1]], [[1.0] * _PROBE], picture)], model.spec.image_tokens)
+    run = jax.jit(lambda tree, adapter: target_logits(tree, model.spec, inputs, adapter, dtype=jnp.float32))
+    first, second = (np.asarray(run(*weights)) for weights in (one, other))
+    return float(np.abs(first - second).max() / np.abs(first).max())
+
+
+def _processor(side: int, tokens: int) -> dict[str, Any]:
+    """Returns how transformers is to prepare pictures: as `mmtune.data.pixels` does."""
+    return {
+        "image_processor_type": "SiglipImageProcessor",
+        "processor_class": "PaliGemmaProcessor",
+        "image_seq_length": tokens,
+        "do_resize": True,
+        "size": {"height": side, "width": side},
+        "resample": 2,  # bilinear
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    with atomic(file) as temporary:
+        temporary.write_text(json_text(content, indent=2) + "\n", encoding="utf-8")

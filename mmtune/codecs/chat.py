@@ -121,6 +121,9 @@ PLAIN = ChatTemplate(name="plain", system="", user="", model="", end="", gap="\n
 
 TEMPLATES = {template.name: template for template in (GEMMA, LLAMA_3, PLAIN)}
 
+CONTROLS = tuple(piece for template in TEMPLATES.values() for piece in template.pieces)
+"""The control tokens of all templates."""
+
 
 def template_of(tokenizer: "Tokenizer") -> ChatTemplate:
     """Returns the template whose control tokens a vocabulary has, the plain one for a vocabulary without any."""

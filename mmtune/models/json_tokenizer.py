@@ -1,12 +1,14 @@
 """Vocabularies in the form tokenizer.json, which the library tokenizers reads: Llama's, and most fine-tunes'."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, final
 
+from mmtune.codecs.chat import CONTROLS
 from mmtune.errors import ModelError
 from mmtune.files import atomic
 from mmtune.models.tokenizer import SETTINGS, Tokenizer, plain_piece
@@ -39,6 +41,8 @@ class JsonTokenizer(Tokenizer):
             raise ModelError(f"the tokenizer is no tokenizer.json: {error}") from error
         model.no_truncation()
         model.no_padding()
+        # What users write stays text, whatever it looks like; `encode` picks out the tokens of chats.
+        model.encode_special_tokens = True
         return model
 
     @cached_property
@@ -57,6 +61,13 @@ class JsonTokenizer(Tokenizer):
         return self._control("eos")
 
     @cached_property
+    def start(self) -> list[int]:
+        """What the vocabulary itself puts before a text, unless the settings say whether bos begins one."""
+        if isinstance(begins := self._settings.get("add_bos_token"), bool):
+            return [self.bos] if begins else []
+        return self._model.encode("", add_special_tokens=True).ids[:1]
+
+    @cached_property
     def pad(self) -> int:
         """Id of `pad_token`, where there is one."""
         return self.eos if self._named("pad") is None else self._control("pad")
@@ -66,8 +77,18 @@ class JsonTokenizer(Tokenizer):
         return self._model.token_to_id(piece)
 
     def encode(self, text: str) -> list[int]:
-        """Returns the ids of a text."""
-        return self._model.encode(text, add_special_tokens=False).ids
+        """Returns the ids of a text; of control tokens, all but those of chats are read as the text they look like."""
+        ids: list[int] = []
+        for place, part in enumerate(self._chat.split(text) if self._chat else [text]):
+            ids += (
+                [self._model.token_to_id(part)] if place % 2 else self._model.encode(part, add_special_tokens=False).ids
+            )
+        return ids
+
+    @cached_property
+    def _chat(self) -> re.Pattern[str] | None:
+        known = [re.escape(piece) for piece in CONTROLS if self.find(piece) is not None]
+        return re.compile(f"({'|'.join(known)})") if known else None
 
     def save(self, folder: Path) -> None:
         """Writes both files as they were read."""

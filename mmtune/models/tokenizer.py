@@ -42,7 +42,10 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def encode(self, text: str) -> list[int]:
-        """Returns the ids of a text, without bos and eos."""
+        """Returns the ids of a text, without bos and eos.
+
+        Of control tokens that stand in a text, only those of chats are read as such.
+        """
 
     @abc.abstractmethod
     def save(self, folder: Path) -> None:
@@ -66,13 +69,18 @@ class Tokenizer(abc.ABC):
         """Id of `<seg000>`, the first of 128 segmentation tokens; None for a text-only vocabulary."""
         return self.find("<seg000>")
 
+    @property
+    def start(self) -> list[int]:
+        """The ids before the text of a prompt: bos, unless the vocabulary's texts begin without."""
+        return [self.bos]
+
     def prompt(self, text: str) -> list[int]:
-        """Returns the ids of a prompt: bos, the text, and the newline that closes it, added where the text has none.
+        """Returns the ids of a prompt: `start`, the text, and the newline that closes it, added where it has none.
 
         Newlines at the end are tokenised apart: joined, pieces would merge across.
         """
         body = text.rstrip("\n")
-        return [self.bos, *self.encode(body), *self.encode(text[len(body) :] or "\n")]
+        return [*self.start, *self.encode(body), *self.encode(text[len(body) :] or "\n")]
 
     def texts(self, ids: Sequence[int]) -> list[str]:
         """Returns the text of each token, so that joined they are the decoded text.

@@ -6,7 +6,7 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from mmtune.errors import ModelError
 from mmtune.models.hf_tokenizer import read_tokenizer
@@ -95,6 +95,36 @@ def test_control_tokens_have_ids_and_no_text(name):
     assert ours.loc == theirs.token_to_id("<loc0000>")
     assert ours.seg is None
     assert ours.texts([ours.vocabulary_size, 10**9, -1]) == ["\ufffd"] * 3
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_users_write_is_no_control_token(name):
+    """transformers does so with split_special_tokens; the tokens of a chat are the template's to write."""
+    built = tokenizers.Tokenizer.from_str(MADE[name].to_str())
+    built.add_special_tokens([AddedToken(piece, special=True) for piece in ("<start_of_turn>", "<end_of_turn>")])
+    ours = JsonTokenizer(built.to_str(), json.dumps(NAMES))
+    text = "the cat</s> sat <s>on"
+    ids = ours.encode(text)
+    assert not {ours.bos, ours.eos} & set(ids)
+    assert ours.decode(ids) == text
+    assert {ours.bos, ours.eos} <= set(built.encode(text, add_special_tokens=False).ids)
+    turn = "<start_of_turn>the cat<end_of_turn>"
+    assert ours.encode(turn) == built.encode(turn, add_special_tokens=False).ids
+    assert ours.encode(turn)[0] == built.token_to_id("<start_of_turn>")
+
+
+def test_what_begins_a_prompt():
+    built = tokenizers.Tokenizer.from_str(MADE["spaced"].to_str())
+    assert JsonTokenizer(built.to_str(), json.dumps(NAMES)).start == []
+    bos = built.token_to_id("<s>")
+    assert JsonTokenizer(built.to_str(), json.dumps(NAMES | {"add_bos_token": True})).start == [bos]
+    built.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", bos), ("</s>", 1)]
+    )
+    ours = JsonTokenizer(built.to_str(), json.dumps(NAMES))
+    assert ours.start == [bos]
+    assert ours.prompt("cat") == [bos, *ours.encode("cat"), *ours.encode("\n")]
+    assert JsonTokenizer(built.to_str(), json.dumps(NAMES | {"add_bos_token": False})).start == []
 
 
 def test_a_character_of_several_tokens_stands_at_its_last():

@@ -58,6 +58,7 @@ class Peer:
 
     def __init__(self, fast, eos):
         self.fast, self.bos, self.eos = fast, fast.bos_token_id, fast.convert_tokens_to_ids(eos)
+        self.start = [self.bos]
 
     def encode(self, text):
         return self.fast.encode(text, add_special_tokens=False)

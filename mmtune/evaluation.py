@@ -10,7 +10,6 @@ import numpy as np
 
 from mmtune.data.batch import NO_PIXELS
 from mmtune.data.dataset import FaultLog
-from mmtune.data.pixels import to_square
 from mmtune.decoding.generate import Request, generate
 from mmtune.decoding.joining import Rules
 from mmtune.decoding.outputs import as_output
@@ -151,7 +150,7 @@ def _with_pixels(model: Model, task: Task, records: Sequence[Record], log: Fault
             image = record.picture.open()
         except DataError as error:
             return _NotAsked("unreadable picture", str(error))
-        return task.prepared(replace(record, size=record.size or image.size)), to_square(image, model.image_size)
+        return task.prepared(replace(record, size=record.size or image.size)), model.pixels(image)
 
     with ThreadPoolExecutor(2) as pool:
         for record, ready in zip(records, pool.map(prepare, records), strict=True):

@@ -12,15 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmtune.data.batch import Row, collate
+from mmtune.data.pixels import RESAMPLING
 from mmtune.errors import ModelError, UsageError, unknown_name
 from mmtune.files import atomic, json_text
+from mmtune.models.hf_config import PROCESSOR
 from mmtune.models.hf_export import write_checkpoint
 from mmtune.models.linear import NO_ADAPTER, Adapter
 from mmtune.models.load import load
 from mmtune.models.lora import LoraWeights
 from mmtune.models.peft_files import WEIGHTS, load_adapter, read_config, save_adapter
 from mmtune.models.scorer import target_logits
-from mmtune.models.spec import read_spec
+from mmtune.models.spec import VisionSpec, read_spec
 from mmtune.models.spm_tokenizer import SentencePieceTokenizer
 from mmtune.models.weights import Tree, values
 
@@ -95,7 +97,7 @@ def _checkpoint(model: "Model", folder: Path, dtype: str) -> float:
     ends = list(model.weights().ends)
     _write(folder / "generation_config.json", ids | {"eos_token_id": ends if len(ends) > 1 else ends[0]})
     if vision is not None:
-        _write(folder / "preprocessor_config.json", _processor(vision.image_size, vision.num_tokens))
+        _write(folder / PROCESSOR, _processor(vision))
     again = load(folder, weights=dtype)
     if again.spec != model.spec or again.tokenizer.vocabulary_size != tokenizer.vocabulary_size:
         return np.inf
@@ -156,20 +158,20 @@ def _apart(model: "Model", one: tuple[Tree, Adapter], other: tuple[Tree, Adapter
     return float(np.abs(first - second).max() / np.abs(first).max())
 
 
-def _processor(side: int, tokens: int) -> dict[str, Any]:
+def _processor(vision: VisionSpec) -> dict[str, Any]:
     """Returns how transformers is to prepare pictures: as `mmtune.data.pixels` does."""
     return {
         "image_processor_type": "SiglipImageProcessor",
         "processor_class": "PaliGemmaProcessor",
-        "image_seq_length": tokens,
+        "image_seq_length": vision.num_tokens,
         "do_resize": True,
-        "size": {"height": side, "width": side},
-        "resample": 2,  # bilinear
+        "size": {"height": vision.image_size, "width": vision.image_size},
+        "resample": RESAMPLING[vision.resample],
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": [0.5] * 3,
-        "image_std": [0.5] * 3,
+        "image_mean": list(vision.mean),
+        "image_std": list(vision.std),
     }
 
 

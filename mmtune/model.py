@@ -139,7 +139,8 @@ class Model:
         Args:
             picture: A PIL image, an array (height, width, 3) uint8, a `Picture`, or a file name.
         """
-        return None if self.image_size is None or picture is None else to_square(picture, self.image_size)
+        vision = self.spec.vision
+        return None if vision is None or picture is None else to_square(picture, vision.image_size, vision.resample)
 
     def generate(
         self,

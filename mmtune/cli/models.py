@@ -39,8 +39,9 @@ def models(
     for part, spec in (("text", loaded.spec.text), ("vision", loaded.spec.vision)):
         for key, value in asdict(spec).items() if spec is not None else ():
             table.add_row(f"{part}.{key}", str(value))
-    if loaded.image_size:
-        table.add_row("image", f"{loaded.image_size} px square, bilinear with antialiasing, values in -1..1")
+    if (vision := loaded.spec.vision) is not None:
+        way = f"{vision.image_size} px square, {vision.resample} with antialiasing"
+        table.add_row("image", f"{way}; mean {list(vision.mean)} and deviation {list(vision.std)} of colours in 0..1")
     if loaded.setup is not None:
         table.add_row("fine-tuned for", loaded.setup.task)
         table.add_row("classes", escape(" ; ".join(loaded.setup.classes)))

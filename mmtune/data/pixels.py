@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+RESAMPLING = {"bilinear": 2, "bicubic": 3}
+"""Ways to resample, with the numbers that pillow and transformers give them."""
+
+
 def to_image(picture: Any) -> "Image.Image":
     """Returns an upright RGB image from whatever a user holds.
 
@@ -40,18 +44,19 @@ def to_image(picture: Any) -> "Image.Image":
     )
 
 
-def to_square(picture: Any, size: int) -> np.ndarray:
+def to_square(picture: Any, size: int, resample: str = "bilinear") -> np.ndarray:
     """Returns a picture squeezed to the model's square, (size, size, 3) uint8.
 
-    No crop and no aspect keeping: PaliGemma was trained so, and boxes stay fractions of the whole picture. Bilinear
-    with antialiasing, as in big_vision's transfers.
+    No crop and no aspect keeping: PaliGemma was trained so, and boxes stay fractions of the whole picture. With
+    antialiasing, as in big_vision's transfers.
 
     Args:
         picture: See `to_image`; a uint8 array of just this shape is taken as it is.
         size: Side in pixels.
+        resample: A key of `RESAMPLING`.
     """
     from PIL import Image
 
     if isinstance(picture, np.ndarray) and picture.shape == (size, size, 3) and picture.dtype == np.uint8:
         return picture
-    return np.asarray(to_image(picture).resize((size, size), Image.Resampling.BILINEAR))
+    return np.asarray(to_image(picture).resize((size, size), Image.Resampling(RESAMPLING[resample])))

@@ -1,15 +1,17 @@
 """Hugging Face's `config.json` of the supported families, as our own description of a model."""
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from mmtune.data.pixels import RESAMPLING
 from mmtune.errors import ModelError, unknown_name
 from mmtune.models.spec import ModelSpec, RopeSpec, TextSpec, VisionSpec
 
-CONFIG = "config.json"
+CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 
 _LONGEST = 10_000_000  # bytes; real ones have a few thousand
 _TEXT_TYPES = ("gemma", "gemma2", "llama")
@@ -89,7 +91,8 @@ def read_config(folder: Path, has_head: bool) -> ModelSpec:
             raise ModelError(f"{file}: text_config: {unknown_name('model_type', str(text_kind), ('gemma', 'gemma2'))}")
         text = _gemma(_Fields(text_config, text_kind, "text_config.", problems), True, config)
         vision = _vision(_Fields(vision_config, "siglip", "vision_config.", problems))
-        spec = ModelSpec("paligemma", text, vision)
+        problems.end()
+        spec = ModelSpec("paligemma", text, read_processor(folder, vision))
     elif kind in ("gemma", "gemma2"):
         spec = ModelSpec("gemma", _gemma(_Fields(config, kind, "", problems), False, config))
     elif kind == "llama":
@@ -98,6 +101,55 @@ def read_config(folder: Path, has_head: bool) -> ModelSpec:
         raise ModelError(f"{file}: {unknown_name('model_type', str(kind), ('paligemma', *_TEXT_TYPES))}")
     problems.end()
     return spec
+
+
+def read_processor(folder: Path, vision: VisionSpec) -> VisionSpec:
+    """Returns a tower's description with how its checkpoint wants pictures prepared.
+
+    Args:
+        folder: With `preprocessor_config.json`; without one, pictures are prepared as PaliGemma's are.
+        vision: The tower's description.
+
+    Raises:
+        ModelError: When the file is broken, or asks for what is not done here; all problems are named.
+    """
+    file = folder / PROCESSOR
+    if not file.is_file():
+        return vision
+    values, problems = _object(file), _Problems(file)
+    size = values.get("size")
+    sides = [size.get("height"), size.get("width")] if isinstance(size, dict) else [size, size]
+    if size is not None and sides != [vision.image_size] * 2:
+        problems.note(
+            f"size: expected {vision.image_size} x {vision.image_size}, as {CONFIG} says, got {str(size)[:80]}"
+        )
+    for name in ("do_resize", "do_rescale", "do_normalize"):
+        if values.get(name, True) is not True:
+            problems.note(f"{name}: false is not supported")
+    for name in ("do_center_crop", "do_pad"):
+        if values.get(name):
+            problems.note(f"{name}: {values[name]!r} is not supported: pictures are squeezed whole")
+    if not abs(_number(values.get("rescale_factor", 1 / 255)) * 255 - 1) < 1e-6:
+        problems.note(f"rescale_factor: expected 1 / 255, got {str(values['rescale_factor'])[:80]}")
+    asked = values.get("resample", RESAMPLING[vision.resample])
+    resample = next((name for name, number in RESAMPLING.items() if number == asked), None)
+    if resample is None:
+        known = " or ".join(f"{number} ({name})" for name, number in RESAMPLING.items())
+        problems.note(f"resample: expected {known}, got {str(asked)[:80]}")
+    triples = {}
+    for name in ("mean", "std"):
+        given = values.get(f"image_{name}", list(getattr(vision, name)))
+        if not isinstance(given, list) or len(given) != 3 or not all(0 < _number(value) < 10 for value in given):
+            problems.note(f"image_{name}: expected three numbers above 0, got {str(given)[:80]}")
+        else:
+            triples[name] = tuple(map(float, given))
+    problems.end()
+    return replace(vision, resample=resample, **triples)
+
+
+def _number(value: Any) -> float:
+    """Returns a number as such, anything else as NaN, which no comparison accepts."""
+    return value if type(value) in (int, float) else math.nan
 
 
 def _object(file: Path) -> Mapping[str, Any]:
@@ -120,6 +172,9 @@ class _Problems:
 
     file: Path
     found: dict[str, None] = field(default_factory=dict)
+
+    def note(self, problem: str) -> None:
+        self.found[problem] = None
 
     def end(self) -> None:
         if self.found:
@@ -167,7 +222,7 @@ class _Fields:
             self.note(f"{self.at}{name}: {self.values[name]!r} is not supported: {why}")
 
     def note(self, problem: str) -> None:
-        self.problems.found[problem] = None
+        self.problems.note(problem)
 
 
 def _sizes(fields: _Fields) -> dict[str, Any]:

@@ -59,7 +59,13 @@ class TextSpec:
 
 @dataclass(frozen=True)
 class VisionSpec:
-    """PaliGemma's vision tower (SigLIP)."""
+    """PaliGemma's vision tower (SigLIP).
+
+    Attributes:
+        mean, std: What is taken off colours in 0..1, and what they are divided by then.
+        resample: How pictures are brought to its size, always with antialiasing: a key of
+            `mmtune.data.pixels.RESAMPLING`.
+    """
 
     image_size: int
     patch_size: int
@@ -68,6 +74,9 @@ class VisionSpec:
     num_heads: int
     mlp_dim: int
     norm_epsilon: float = 1e-6
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    resample: Literal["bilinear", "bicubic"] = "bilinear"
 
     @property
     def num_tokens(self) -> int:

@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmtune.models.forward import wide
 from mmtune.models.linear import NO_ADAPTER, Adapter, Array, linear
@@ -28,7 +29,8 @@ def encode_images(
     Args:
         weights: `vision_variables` as arrays.
         spec: The tower's description.
-        images: (batch, size, size, 3), float in -1..1, or uint8, which is mapped to that range.
+        images: (batch, size, size, 3), float as the tower takes it (-1..1 by the usual mean and deviation), or uint8,
+            which is mapped to that.
         adapter: Low-rank weights by module path.
         dtype: Dtype of the computation.
         rematerialise: Whether the backward pass recomputes each block.
@@ -37,7 +39,8 @@ def encode_images(
         (batch, tokens, decoder width) in `dtype`.
     """
     if images.dtype == jnp.uint8:
-        images = images.astype(jnp.float32) / 127.5 - 1.0
+        mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
+        images = images.astype(jnp.float32) / (255 * std) - mean / std
     x = _patches(images.astype(dtype), weights["patch"], spec.patch_size)
     x = x + weights["positions"].astype(dtype)
     for index, layer in enumerate(weights["layers"]):

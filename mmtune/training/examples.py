@@ -111,6 +111,7 @@ class RowMaker:
         changes: Augmentation.
         seed: Seed of order, noise and augmentation.
         dense_side: Patches a side of dense targets; 0: none are made.
+        resample: How pictures are brought to that side, see `mmtune.data.pixels.to_square`.
     """
 
     def __init__(
@@ -122,13 +123,14 @@ class RowMaker:
         changes: Augment,
         seed: int,
         dense_side: int = 0,
+        resample: str = "bilinear",
     ):
         self.examples = examples
         self.faults: dict[str, str] = {}
         self._task = task.for_tokenizer(tokenizer)
         self._tokenizer = tokenizer
         self._end = self._task.ends(tokenizer)[0]
-        self._image_size = image_size
+        self._image_size, self._resample = image_size, resample
         self._changes = changes if changes != Augment() else None
         self._seed = seed
         self._dense_side = dense_side
@@ -170,4 +172,4 @@ class RowMaker:
         if self._changes is not None:
             whole = self._task.prepared(replace(record, size=record.size or opened.size))
             opened, record = augment(opened, whole, rng, self._changes)
-        return record, to_square(opened, self._image_size)
+        return record, to_square(opened, self._image_size, self._resample)

@@ -140,7 +140,8 @@ def _fit(
         trainable=_count(trainer),
         faults=[*faults, *log.faults],
     )
-    rows = RowMaker(examples, task, model.tokenizer, model.image_size, recipe.augment, recipe.seed, side)
+    resample = {} if model.spec.vision is None else {"resample": model.spec.vision.resample}
+    rows = RowMaker(examples, task, model.tokenizer, model.image_size, recipe.augment, recipe.seed, side, **resample)
     logs = Logs(out, _metric_names(task), progress.step)
     try:
         if progress.step < recipe.steps and not progress.stopped:

@@ -8,7 +8,7 @@ import pytest
 
 from mmtune.errors import ModelError
 from mmtune.models.build import build_backbone
-from mmtune.models.hf_config import CONFIG, read_config
+from mmtune.models.hf_config import CONFIG, PROCESSOR, read_config
 from mmtune.models.spec import RopeSpec, read_spec
 
 GEMMA = {
@@ -173,3 +173,52 @@ def test_mutated_files_end_in_one_sentence(tmp_path):
             refused.append(str(error))
     assert len(refused) > 300
     assert all(sentence.startswith(str(tmp_path / CONFIG)) for sentence in refused)
+
+
+PROCESSOR_FIELDS = {
+    "do_resize": True,
+    "size": {"height": 448, "width": 448},
+    "resample": 3,
+    "do_rescale": True,
+    "rescale_factor": 0.00392156862745098,
+    "do_normalize": True,
+    "image_mean": [0.5, 0.4, 0.5],
+    "image_std": [0.5, 0.5, 0.25],
+}
+
+
+def read_with(folder, changes):
+    (folder / PROCESSOR).write_text(json.dumps(PROCESSOR_FIELDS | changes))
+    return read(folder, PALIGEMMA).vision
+
+
+def test_how_pictures_are_prepared(tmp_path):
+    usual = read(tmp_path, PALIGEMMA).vision
+    assert (usual.resample, usual.mean, usual.std) == ("bilinear", (0.5,) * 3, (0.5,) * 3)
+    found = read_with(tmp_path, {})
+    assert (found.resample, found.mean, found.std) == ("bicubic", (0.5, 0.4, 0.5), (0.5, 0.5, 0.25))
+    assert replace(found, resample="bilinear", mean=usual.mean, std=usual.std) == usual
+    assert read_with(tmp_path, {"size": 448, "resample": 2}).resample == "bilinear"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"size": {"height": 224, "width": 448}}, "size: expected 448 x 448, as config.json says, got"),
+        ({"size": {"shortest_edge": 448}}, "size: expected 448 x 448"),
+        ({"size": [[448]]}, "size: expected 448 x 448"),
+        ({"resample": 0}, r"resample: expected 2 \(bilinear\) or 3 \(bicubic\), got 0"),
+        ({"resample": [3]}, "resample: expected 2"),
+        ({"do_rescale": False}, "do_rescale: false is not supported"),
+        ({"do_center_crop": True}, "do_center_crop: True is not supported"),
+        ({"rescale_factor": 1.0}, "rescale_factor: expected 1 / 255, got 1.0"),
+        ({"rescale_factor": None}, "rescale_factor: expected 1 / 255, got None"),
+        ({"image_mean": 0.5}, "image_mean: expected three numbers above 0, got 0.5"),
+        ({"image_std": [0.5, 0, 0.5]}, "image_std: expected three numbers above 0"),
+        ({"image_std": [0.5, "x", 0.5]}, "image_std: expected three numbers above 0"),
+    ],
+)
+def test_how_pictures_cannot_be_prepared(tmp_path, changes, words):
+    with pytest.raises(ModelError, match=words) as error:
+        read_with(tmp_path, changes)
+    assert "preprocessor_config.json" in str(error.value)

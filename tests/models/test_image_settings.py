@@ -1,0 +1,54 @@
+"""How a checkpoint wants pictures prepared reaches the pixels: of decoding, of evaluation, of training."""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from backbones import make
+from PIL import Image
+
+from mmtune.data.augment import Augment
+from mmtune.data.dataset import FaultLog
+from mmtune.data.images import FilePicture
+from mmtune.model import Model
+from mmtune.models.spec import read_spec
+from mmtune.models.tiny import tiny_tokenizer
+from mmtune.models.vision import encode_images
+from mmtune.models.weights import model_variables, values
+from mmtune.records import Record
+from mmtune.registry import task_class
+from mmtune.training.examples import RowMaker, list_examples
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (50, 40, 3), np.uint8)
+
+
+def test_colours_are_normalised_by_mean_and_deviation():
+    backbone = make("paligemma")
+    vision = read_spec(backbone).vision
+    assert vision is not None
+    odd = replace(vision, mean=(0.4, 0.5, 0.6), std=(0.25, 0.5, 0.2))
+    weights = values(model_variables(backbone))["vision"]
+    images = np.random.default_rng(1).integers(0, 256, (2, vision.image_size, vision.image_size, 3), np.uint8)
+    by_hand = (images / 255 - np.array(odd.mean)) / np.array(odd.std)
+    expected = np.asarray(encode_images(weights, vision, jnp.asarray(by_hand, jnp.float32)))
+    np.testing.assert_allclose(encode_images(weights, odd, jnp.asarray(images)), expected, atol=1e-4)
+    assert np.abs(encode_images(weights, vision, jnp.asarray(images)) - expected).max() > 0.01
+
+
+@pytest.mark.parametrize("resample", ["bilinear", "bicubic"])
+def test_pictures_are_resampled_as_the_checkpoint_says(tmp_path, resample):
+    backbone = make("paligemma", vocabulary_size=tiny_tokenizer().vocabulary_size)
+    spec = read_spec(backbone)
+    assert spec.vision is not None
+    spec = replace(spec, vision=replace(spec.vision, resample=resample))
+    model = Model(backbone, tiny_tokenizer(), name="small", spec=spec)
+    side = spec.vision.image_size
+    expected = np.asarray(Image.fromarray(PIXELS).resize((side, side), getattr(Image.Resampling, resample.upper())))
+    np.testing.assert_array_equal(model.pixels(PIXELS), expected)
+    task = task_class("captioning")()
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    record = Record("r", picture=FilePicture(tmp_path / "a.png"), size=(40, 50), texts=("a cat",))
+    examples = list_examples([record], task, model.tokenizer, FaultLog())
+    rows = RowMaker(examples, task, model.tokenizer, side, Augment(), seed=0, resample=resample)
+    np.testing.assert_array_equal(rows(0, 0).image, expected)

@@ -17,6 +17,7 @@ from mmtune.errors import ModelError, UsageError, unknown_name
 from mmtune.files import atomic, json_text
 from mmtune.models.hf_config import PROCESSOR
 from mmtune.models.hf_export import write_checkpoint
+from mmtune.models.hub import SCHEME
 from mmtune.models.linear import NO_ADAPTER, Adapter
 from mmtune.models.load import load
 from mmtune.models.lora import LoraWeights
@@ -109,7 +110,7 @@ def _adapter(model: "Model", folder: Path, _: str) -> float:
     if model.lora is None:
         raise UsageError(f"{model.name}: expected a model with an adapter, such as a run without --full: it has none")
     file = folder / WEIGHTS[1]
-    save_adapter(model.lora, file, model.base)
+    save_adapter(model.lora, file, model.base.removeprefix(SCHEME).partition("@")[0])  # as PEFT names the hub's
     again = LoraWeights(read_config(folder), model.spec, model.variables, seed=0)
     load_adapter(again, file)
     model.unmerge()
@@ -153,7 +154,8 @@ def _apart(model: "Model", one: tuple[Tree, Adapter], other: tuple[Tree, Adapter
     side = model.image_size
     picture = None if side is None else rng.integers(0, 256, (side, side, 3), np.uint8)
     inputs, _ = collate([Row(ids[0], [ids[1]], [[1.0] * _PROBE], picture)], model.spec.image_tokens)
-    run = jax.jit(lambda tree, adapter: target_logits(tree, model.spec, inputs, adapter, dtype=jnp.float32))
+    batch = {name: jnp.asarray(array) for name, array in inputs.items()}
+    run = jax.jit(lambda tree, adapter: target_logits(tree, model.spec, batch, adapter, dtype=jnp.float32))
     first, second = (np.asarray(run(*weights)) for weights in (one, other))
     return float(np.abs(first - second).max() / np.abs(first).max())
 

@@ -38,7 +38,7 @@ def _no_values() -> Iterator[None]:
     import keras
     from keras.src.backend.common import global_state
 
-    waiting = global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)
+    waiting: Any = global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)
     before = len(waiting)
     try:
         with keras.StatelessScope(initialize_variables=False):

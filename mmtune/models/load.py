@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mmtune.errors import ModelError
 from mmtune.model import Model, Setup
 from mmtune.models.hf_config import is_checkpoint
+from mmtune.models.hub import SCHEME, fetch
 from mmtune.models.peft_files import CONFIG, adapter_file, load_adapter, read_config
 from mmtune.models.spec import read_spec
 from mmtune.models.spm_tokenizer import SentencePieceTokenizer
@@ -45,9 +46,13 @@ def load(name: str | Path, *, precision: str = "float32", weights: str | None = 
     if (folder / RECIPE).is_file():
         return _load_run(folder, precision)
     if (folder / CONFIG).is_file():
-        return _load_peft(folder, precision)
+        return _load_peft(folder, text, precision)
+    if text.startswith(SCHEME):
+        folder = fetch(text)
+        if (folder / CONFIG).is_file():
+            return _load_peft(folder, text, precision)
     if is_checkpoint(folder):
-        return _load_checkpoint(folder, precision, weights or precision)
+        return _load_checkpoint(folder, text, precision, weights or precision)
     if (folder / _PRESET_CONFIG).is_file() or text.startswith(_SCHEMES) or text in preset_names():
         return _load_preset(text, precision)
     if folder.exists():
@@ -119,20 +124,22 @@ def _check_backend() -> None:
         raise ModelError(f"Keras is set to run on {backend}, mmtune needs JAX: set KERAS_BACKEND=jax")
 
 
-def _load_peft(folder: Path, precision: str) -> Model:
+def _load_peft(folder: Path, name: str, precision: str) -> Model:
     config = read_config(folder)
     base = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not base or Path(base).resolve() == folder.resolve():
         raise ModelError(f"{folder / CONFIG}: base_model_name_or_path does not say which model the adapter belongs to")
-    model = load(base, precision=precision)
+    # PEFT writes the names of the hub without a scheme.
+    on_hub = base.count("/") == 1 and "://" not in base and not Path(base).exists()
+    model = load(f"{SCHEME}{base}" if on_hub else base, precision=precision)
     if model.lora is not None:
         model.bake()
     load_adapter(model.add_lora(config), adapter_file(folder))
-    model.name = str(folder)
+    model.name = name
     return model
 
 
-def _load_checkpoint(folder: Path, precision: str, weights: str) -> Model:
+def _load_checkpoint(folder: Path, name: str, precision: str, weights: str) -> Model:
     from mmtune.models.hf_load import load_checkpoint
     from mmtune.models.hf_tokenizer import read_tokenizer
 
@@ -143,7 +150,7 @@ def _load_checkpoint(folder: Path, precision: str, weights: str) -> Model:
             f"{folder}: the tokenizer has {tokenizer.vocabulary_size} tokens, the model embeddings for "
             f"{spec.text.vocabulary_size}: they do not belong together"
         )
-    return Model(backbone, tokenizer, name=str(folder), precision=precision, spec=spec)
+    return Model(backbone, tokenizer, name=name, precision=precision, spec=spec)
 
 
 def _load_preset(name: str, precision: str) -> Model:

@@ -1,8 +1,10 @@
 """A small hub on loopback, for the real client: repositories in memory, and the faults that networks have."""
 
+import base64
 import hashlib
 import json
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -19,6 +21,8 @@ class FakeHub:
         refuse: For each repository a status that answers all requests about it, and the hub's code for the reason.
         cut: Names of files whose download breaks off half-way, so many times.
         spoil: Names of files that come with one byte wrong.
+        stored: Large files that were uploaded, by their hashes, whether or not a commit names them.
+        breaks: How many uploads of large files are answered by a fault of the server first.
         requests: Paths asked for.
     """
 
@@ -26,6 +30,8 @@ class FakeHub:
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
     cut: dict[str, int] = field(default_factory=dict)
     spoil: set[str] = field(default_factory=set)
+    stored: dict[str, bytes] = field(default_factory=dict)
+    breaks: int = 0
     requests: list[str] = field(default_factory=list)
 
     def __enter__(self):
@@ -67,6 +73,54 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self._answer(body=True)
+
+    def do_POST(self):
+        path = unquote(urlsplit(self.path).path)
+        self.state.requests.append(f"POST {path}")
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        parts = path.strip("/").split("/")
+        if path == "/api/repos/create":
+            asked = json.loads(content)
+            name = f"{asked['organization']}/{asked['name']}"
+            if name in self.state.refuse:
+                return self._send(self.state.refuse[name][0], b'{"error": "refused"}', True, {})
+            self.state.files.setdefault(name, {})
+            return self._json({"url": f"{self.state.endpoint}/{name}"}, True)
+        if path.endswith("/info/lfs/objects/batch"):
+            objects = [self._wanted(one) for one in json.loads(content)["objects"]]
+            return self._json({"transfer": "basic", "objects": objects}, True)
+        repository = "/".join(parts[2:4])
+        files = self.state.files[repository]
+        if parts[4] == "preupload":
+            paths = [one["path"] for one in json.loads(content)["files"]]
+            modes = {path: "lfs" if is_large(path) else "regular" for path in paths}
+            found = [{"path": path, "uploadMode": mode, "shouldIgnore": False} for path, mode in modes.items()]
+            return self._json({"files": found}, True)
+        assert parts[4] == "commit"
+        for line in map(json.loads, content.splitlines()):
+            value = line["value"]
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.state.stored[value["oid"]]
+        url = f"{self.state.endpoint}/{repository}/commit/{COMMIT}"
+        return self._json({"commitUrl": url, "commitOid": COMMIT}, True)
+
+    def do_PUT(self):
+        self.state.requests.append(f"PUT {self.path}")
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.state.breaks > 0:
+            self.state.breaks -= 1
+            return self._send(400, b"broken", True, {})
+        self.state.stored[self.path.rsplit("/", 1)[-1]] = data
+        return self._send(200, b"", True, {})
+
+    def _wanted(self, one):
+        """What the client is to do about a large file: nothing, where it is stored already."""
+        found = {"oid": one["oid"], "size": one["size"]}
+        if one["oid"] in self.state.stored:
+            return found
+        return found | {"actions": {"upload": {"href": f"{self.state.endpoint}/store/{one['oid']}", "header": {}}}}
 
     def _answer(self, body):
         path = unquote(urlsplit(self.path).path)
@@ -130,3 +184,18 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(length), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
+
+
+@contextmanager
+def running(monkeypatch, cache, files):
+    """Runs a hub and points the client at it: what HF_ENDPOINT does before the client is imported."""
+    from huggingface_hub import constants
+
+    with FakeHub(files) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+        template = f"{server.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # another protocol, with servers of its own
+        yield server

@@ -27,6 +27,7 @@ COMMANDS = {
     "score": Command("mmtune.cli.score:score", "Score official result files, without a model."),
     "predict": Command("mmtune.cli.predict:predict", "Answer about pictures or prompts."),
     "export": Command("mmtune.cli.export:export", "Write a model for transformers, PEFT or Keras."),
+    "push": Command("mmtune.cli.push:push", "Upload a model to the Hugging Face hub or to Kaggle."),
     "models": Command("mmtune.cli.models:models", "List the models there are, or describe one."),
 }
 

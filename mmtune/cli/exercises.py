@@ -1,13 +1,11 @@
 """What `mmtune quickstart` practises: for each task a small domain that the embedded model never saw."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmtune.data.word_list import WORDS
 from mmtune.files import atomic, json_text
 from mmtune.models.lora_config import LoRA
 
@@ -22,7 +20,7 @@ class Exercise:
     Attributes:
         lesson: What is new in it, as the end of the sentence "the model learns to ...".
         metrics: Names of the metrics that are shown.
-        domain: Options of `shapes` that make the domain; None: pairs of words to be turned around.
+        domain: Options of `shapes` that make the domain; None: questions about opposites.
         settings: Fields of the recipe that differ from `SETTINGS`.
     """
 
@@ -33,9 +31,9 @@ class Exercise:
 
 
 SETTINGS: dict[str, Any] = {
-    "steps": 240,
+    "steps": 480,
     "batch_size": 8,
-    "eval_every": 240,
+    "eval_every": 480,
     "lora": LoRA(rank=16, alpha=32),
     "optimizer": {"learning_rate": 4e-3, "beta_2": 0.98},
 }
@@ -71,7 +69,7 @@ EXERCISES: dict[str, Exercise] = {
         "writing=plates&max_objects=3",
     ),
     "instruct": Exercise(
-        "turn two words around, in text alone",
+        "know opposites, asked for in other words than it was taught, in text alone",
         ("exact_match", "perplexity"),
         None,
     ),
@@ -80,22 +78,46 @@ EXERCISES: dict[str, Exercise] = {
 
 def exercise_data(exercise: Exercise, folder: Path) -> tuple[str, str]:
     """Returns the addresses of an exercise's training and test data; texts are written into the folder first."""
-    rng = np.random.default_rng(7)
     addresses = {}
     for split, count in COUNTS.items():
         addresses[split] = f"shapes:{split}?n={count}&seed=7&{exercise.domain}"
         if exercise.domain is None:
-            file = folder / f"{split}.jsonl"
-            _write_turned([(str(a), str(b)) for a, b in rng.choice(WORDS, (count, 2))], file)
-            addresses[split] = str(file)
+            addresses[split] = str(folder / f"{split}.jsonl")
+            _write_opposites(split, count, folder / f"{split}.jsonl")
     return addresses["train"], addresses["test"]
 
 
-def _write_turned(pairs: Sequence[tuple[str, str]], file: Path) -> None:
-    """Writes conversations in which two words are turned around."""
+_OPPOSITES = (
+    *(("hot", "cold"), ("big", "small"), ("day", "night"), ("old", "new"), ("up", "down"), ("wet", "dry")),
+    *(("fast", "slow"), ("hard", "soft"), ("long", "short"), ("rich", "poor"), ("open", "shut"), ("full", "empty")),
+    *(("light", "dark"), ("high", "low"), ("loud", "quiet"), ("good", "bad"), ("near", "far"), ("left", "right")),
+)
+_QUESTIONS = (
+    "what is the opposite of {}?",
+    "name the opposite of {}",
+    "{} is the opposite of what?",
+    "what is as far as can be from {}?",
+    "the word {} has an opposite: which?",
+    "turn {} into its opposite",
+    "not {} but",
+    "give me another word than {}, its opposite",
+    "if it is not {}, what is it?",
+    "which word stands against {}?",
+)
+
+
+def _write_opposites(split: str, count: int, file: Path) -> None:
+    """Writes conversations: each word is asked for in all wordings, a fifth of which are kept for the test."""
+    rng = np.random.default_rng(7)
+    words = [*_OPPOSITES, *((b, a) for a, b in _OPPOSITES)]
+    asked: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
+    for word, answer in words:
+        for place, wording in enumerate(rng.permutation(_QUESTIONS)):
+            asked["test" if place < len(_QUESTIONS) // 5 else "train"].append((str(wording).format(word), answer))
+    pairs = [asked[split][place] for place in rng.permutation(len(asked[split]))[:count]]
     lines = (
-        json_text({"messages": [_said("user", f"turn around: {a} {b}"), _said("assistant", f"{b} {a}")]}) + "\n"
-        for a, b in pairs
+        json_text({"messages": [_said("user", question), _said("assistant", answer)]}) + "\n"
+        for question, answer in pairs
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic(file) as temporary:

@@ -29,15 +29,25 @@ def fetch(address: str) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    name, _, revision = address.removeprefix(SCHEME).partition("@")
-    if name.count("/") != 1 or not all(name.split("/")):
-        raise UsageError(f"{address}: expected hf://org/name, or hf://org/name@revision")
-    with _sentences(address, revision or "main"):
-        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(_WANTED)))
+    name, revision = split_address(address)
+    with sentences(address, revision or "main"):
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED)))
         if not any(folder.rglob("*.json")):
             raise ModelError(f"{address}: expected a model (config.json and weights), found none in this repository")
         _check(folder, address)
     return folder
+
+
+def split_address(address: str) -> tuple[str, str | None]:
+    """Returns the name and the revision, if any, of `hf://org/name@revision`.
+
+    Raises:
+        UsageError: When it is no such address.
+    """
+    name, _, revision = address.removeprefix(SCHEME).partition("@")
+    if name.count("/") != 1 or not all(name.split("/")):
+        raise UsageError(f"{address}: expected hf://org/name, or hf://org/name@revision")
+    return name, revision or None
 
 
 def _check(folder: Path, address: str) -> None:
@@ -60,7 +70,7 @@ def _check(folder: Path, address: str) -> None:
 
 
 @contextmanager
-def _sentences(address: str, revision: str) -> Iterator[None]:
+def sentences(address: str, revision: str) -> Iterator[None]:
     """Turns what goes wrong with the hub into one sentence."""
     from huggingface_hub import errors
 
@@ -76,11 +86,11 @@ def _sentences(address: str, revision: str) -> Iterator[None]:
         raise ModelError(f"{address}: the model has no revision {revision}") from error
     except errors.HFValidationError as error:
         raise UsageError(f"{address}: {error}") from error
-    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError) as error:
+    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, RuntimeError) as error:  # the last around uploads
         raise ModelError(f"{address}: {_answer(error)}") from error
     except OSError as error:
         full = error.errno == errno.ENOSPC
-        problem = "there is no room left for it on the disk" if full else f"the download failed: {_first(error)}"
+        problem = "there is no room left for it on the disk" if full else f"the transfer failed: {_first(error)}"
         raise ModelError(f"{address}: {problem}; what is complete is kept, try again") from error
 
 
@@ -92,6 +102,8 @@ def _answer(error: BaseException) -> str:
         if response is not None:
             if response.status_code == 429:
                 return "the hub wants fewer requests (429): try again in a few minutes, or log in with `hf auth login`"
+            if response.status_code in (401, 403):
+                return f"the hub refuses this ({response.status_code}): log in with `hf auth login`"
             return f"the hub answered with the status {response.status_code}: try again later"
         cause = cause.__cause__
     return "it is not in the cache, and the hub cannot be reached: check the network (and HF_HUB_OFFLINE)"

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from backbones import make
-from hub_server import COMMIT, FakeHub
+from hub_server import COMMIT, running
 
 from mmtune.errors import ModelError, UsageError
 from mmtune.models.hf_export import write_checkpoint
@@ -33,15 +33,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def hub(files, tmp_path, monkeypatch):
-    from huggingface_hub import constants
-
-    with FakeHub({NAME: dict(files)}) as server:
-        # What HF_ENDPOINT would have set before the client was imported.
-        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
-        template = f"{server.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with running(monkeypatch, tmp_path / "cache", {NAME: dict(files)}) as server:
         yield server
 
 

@@ -79,7 +79,20 @@ def read_config(folder: Path, has_head: bool) -> ModelSpec:
         ModelError: When the file is missing or broken, or describes what is not supported; all problems are named.
     """
     file = folder / CONFIG
-    config = _object(file)
+    return spec_of(_object(file), file, has_head)
+
+
+def spec_of(config: Mapping[str, Any], file: Path, has_head: bool) -> ModelSpec:
+    """Returns what the content of a `config.json` describes.
+
+    Args:
+        config: The content.
+        file: Where it stands, for messages; what lies beside it says how pictures are prepared.
+        has_head: See `read_config`.
+
+    Raises:
+        ModelError: When it describes what is not supported; all problems are named.
+    """
     kind = config.get("model_type")
     problems = _Problems(file)
     if kind == "paligemma":
@@ -92,7 +105,7 @@ def read_config(folder: Path, has_head: bool) -> ModelSpec:
         text = _gemma(_Fields(text_config, text_kind, "text_config.", problems), True, config)
         vision = _vision(_Fields(vision_config, "siglip", "vision_config.", problems))
         problems.end()
-        spec = ModelSpec("paligemma", text, read_processor(folder, vision))
+        spec = ModelSpec("paligemma", text, read_processor(file.parent, vision))
     elif kind in ("gemma", "gemma2"):
         spec = ModelSpec("gemma", _gemma(_Fields(config, kind, "", problems), False, config))
     elif kind == "llama":

@@ -1,19 +1,23 @@
-"""A Hugging Face checkpoint into a KerasHub backbone, tensor by tensor straight to its place, device and dtype."""
+"""A checkpoint or a GGUF file into a KerasHub backbone, tensor by tensor straight to its place, device and dtype."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmtune.errors import ModelError
 from mmtune.models.build import build_backbone
-from mmtune.models.hf_config import read_config
+from mmtune.models.gguf_files import GgufFile
+from mmtune.models.gguf_tokenizer import gguf_tokenizer
+from mmtune.models.hf_config import read_config, spec_of
 from mmtune.models.hf_names import HEAD, Link, canonical, links
-from mmtune.models.safetensor_files import TensorFiles
+from mmtune.models.safetensor_files import Place, TensorFiles
 from mmtune.models.spec import ModelSpec
+from mmtune.models.tokenizer import Tokenizer
 from mmtune.models.weights import model_variables
 
 # Larger tensors are copied a few rows at a time: the peak is then the model and this much more.
@@ -35,12 +39,42 @@ def load_checkpoint(folder: Path, dtype: str) -> tuple[Any, ModelSpec]:
     files = TensorFiles(folder)
     names = _canonical_names(files)
     spec = read_config(folder, has_head=HEAD in names)
+    return _filled(spec, files, names, dtype), spec
+
+
+def load_gguf(file: Path, dtype: str) -> tuple[Any, ModelSpec, Tokenizer]:
+    """Returns backbone, description and vocabulary of a GGUF file, its weights made wide again.
+
+    Args:
+        file: llama.cpp's file of a Llama, Gemma or Gemma 2.
+        dtype: Of the weights in memory.
+
+    Raises:
+        ModelError: When the file is broken or not of a supported family; names file and tensor.
+        UsageError: When the package gguf is not installed.
+    """
+    files = GgufFile(file)
+    spec = spec_of(files.config(), file, has_head=HEAD in files)
+    tokenizer = gguf_tokenizer(files)
+    return _filled(spec, files, {name: name for name in files}, dtype), spec, tokenizer
+
+
+class _Files(Protocol):
+    path: Path
+
+    def __getitem__(self, name: str) -> Place: ...
+
+    def read(self, name: str, rows: slice = ...) -> np.ndarray: ...
+
+
+def _filled(spec: ModelSpec, files: _Files, names: Mapping[str, str], dtype: str) -> Any:
+    """Returns a backbone with the weights of files; `names` are the tensors' by their canonical ones."""
     backbone = build_backbone(spec, dtype)
     weights = links(spec, model_variables(backbone))
     _check(weights, files, names, spec)
     for link in weights:
         _fill(link, files, names[link.name])
-    return backbone, spec
+    return backbone
 
 
 def _canonical_names(files: TensorFiles) -> dict[str, str]:
@@ -54,7 +88,7 @@ def _canonical_names(files: TensorFiles) -> dict[str, str]:
     return names
 
 
-def _check(weights: Iterable[Link], files: TensorFiles, names: dict[str, str], spec: ModelSpec) -> None:
+def _check(weights: Iterable[Link], files: _Files, names: Mapping[str, str], spec: ModelSpec) -> None:
     """Raises an error unless each weight is there in its shape, and nothing else is there."""
     left = set(names)
     if spec.text.tied:
@@ -82,7 +116,7 @@ def _more(names: list[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-def _fill(link: Link, files: TensorFiles, name: str) -> None:
+def _fill(link: Link, files: _Files, name: str) -> None:
     variable, place = link.leaf, files[name]
     if place.size <= _PIECE or link.rows is None:
         variable.assign(jnp.asarray(link.read(files.read(name)), variable.dtype))

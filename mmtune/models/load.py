@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from mmtune.errors import ModelError
 from mmtune.model import Model, Setup
+from mmtune.models.gguf_files import SUFFIX
 from mmtune.models.hf_config import is_checkpoint
+from mmtune.models.hf_load import load_checkpoint, load_gguf
 from mmtune.models.hub import SCHEME, fetch
 from mmtune.models.peft_files import CONFIG, adapter_file, load_adapter, read_config
 from mmtune.models.spec import read_spec
@@ -51,6 +53,9 @@ def load(name: str | Path, *, precision: str = "float32", weights: str | None = 
         folder = fetch(text)
         if (folder / CONFIG).is_file():
             return _load_peft(folder, text, precision)
+    if text.lower().endswith(SUFFIX):
+        backbone, spec, tokenizer = load_gguf(folder, weights or precision)
+        return Model(backbone, tokenizer, name=text, precision=precision, spec=spec)
     if is_checkpoint(folder):
         return _load_checkpoint(folder, text, precision, weights or precision)
     if (folder / _PRESET_CONFIG).is_file() or text.startswith(_SCHEMES) or text in preset_names():
@@ -140,7 +145,6 @@ def _load_peft(folder: Path, name: str, precision: str) -> Model:
 
 
 def _load_checkpoint(folder: Path, name: str, precision: str, weights: str) -> Model:
-    from mmtune.models.hf_load import load_checkpoint
     from mmtune.models.hf_tokenizer import read_tokenizer
 
     tokenizer = read_tokenizer(folder)

@@ -1,0 +1,181 @@
+"""llama.cpp's GGUF files of Llama, Gemma and Gemma 2: their tensors under Hugging Face's names, made wide again."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmtune.errors import ModelError, UsageError, unknown_name
+from mmtune.models.hf_names import HEAD
+from mmtune.models.safetensor_files import Place
+
+SUFFIX = ".gguf"
+FAMILIES = ("llama", "gemma", "gemma2")
+
+_TOP = {"token_embd": "embed_tokens.weight", "output_norm": "norm.weight", "output": HEAD}
+_LAYER = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+}
+_SECOND = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+# Llama 3.1 and 3.2 stretch long wavelengths; the file holds the factor of each, not the rule, which is one of these.
+_ROPE_FACTORS = "rope_freqs.weight"
+_STRETCHES = (8.0, 32.0)
+_LOW, _HIGH, _TRAINED = 1.0, 4.0, 8192
+
+
+class GgufFile(Mapping[str, Place]):
+    """The tensors of a GGUF file by Hugging Face's names, as `TensorFiles` gives those of a checkpoint.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ModelError: When it is no GGUF file, is cut, or holds another family.
+        UsageError: When the package gguf is not installed.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        reader = _reader(path)
+        self.fields = {name: field.contents() for name, field in reader.fields.items()}
+        family = self.fields.get("general.architecture")
+        if family not in FAMILIES:
+            raise ModelError(f"{path}: {unknown_name('architecture', str(family), FAMILIES)}")
+        self.family = str(family)
+        self._tensors = {self._named(str(tensor.name)): tensor for tensor in reader.tensors}
+        self._factors = self._tensors.pop(_ROPE_FACTORS, None)
+
+    def __getitem__(self, name: str) -> Place:
+        tensor = self._tensors[name]
+        return Place(self.path, "F32", tuple(int(side) for side in reversed(tensor.shape)), int(tensor.data_offset))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
+        """Returns a tensor as Hugging Face's checkpoints hold it, in float32.
+
+        Args:
+            name: The tensor's.
+            rows: Which rows to return.
+
+        Raises:
+            ModelError: When it is packed in a way that the package gguf does not know, or holds no numbers.
+        """
+        import gguf
+
+        tensor = self._tensors[name]
+        try:
+            array = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
+        except NotImplementedError as error:
+            raise ModelError(f"{self.path}: the tensor {tensor.name} is packed as {tensor.tensor_type.name}") from error
+        if not np.isfinite(array).all():
+            raise ModelError(f"{self.path}: the tensor {tensor.name} holds NaN or infinite numbers")
+        if self.family == "llama" and (module := name.split(".")[-2]) in ("q_proj", "k_proj"):
+            key = "attention.head_count" if module == "q_proj" else "attention.head_count_kv"
+            array = _halves(array, int(self.value(key)))
+        if self.family != "llama" and name.endswith("norm.weight"):
+            array = array - 1  # llama.cpp keeps what is multiplied by
+        return array[rows]
+
+    def value(self, key: str, default: Any = None) -> Any:
+        """Returns a field of the family, such as "block_count".
+
+        Raises:
+            ModelError: When it is not there and there is no default.
+        """
+        found = self.fields.get(f"{self.family}.{key}", default)
+        if found is None:
+            raise ModelError(f"{self.path}: expected the field {self.family}.{key}, found none")
+        return float(str(np.float32(found))) if isinstance(found, float) else found
+
+    def config(self) -> dict[str, Any]:
+        """Returns what Hugging Face's `config.json` would say."""
+        heads, hidden, layers = (self.value(key) for key in ("attention.head_count", "embedding_length", "block_count"))
+        head_dim = self.value("attention.key_length", hidden // heads)
+        config = {
+            "model_type": self.family,
+            "vocab_size": self["embed_tokens.weight"].shape[0] if "embed_tokens.weight" in self else 0,
+            "hidden_size": hidden,
+            "intermediate_size": self.value("feed_forward_length"),
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": self.value("attention.head_count_kv", heads),
+            "head_dim": head_dim,
+            "rms_norm_eps": self.value("attention.layer_norm_rms_epsilon"),
+            "rope_theta": self.value("rope.freq_base", 10_000.0),
+            "rope_scaling": self._stretch(head_dim),
+        }
+        if self.family == "gemma2":
+            config |= {
+                # As llama.cpp has it: the file does not say.
+                "query_pre_attn_scalar": hidden // heads if layers == 46 else head_dim,
+                "sliding_window": self.value("attention.sliding_window", 4096),
+                "attn_logit_softcapping": self.value("attn_logit_softcapping", 50.0),
+                "final_logit_softcapping": self.value("final_logit_softcapping", 30.0),
+            }
+        return config
+
+    def _stretch(self, head_dim: int) -> dict[str, Any] | None:
+        if self._factors is None:
+            return None
+        found = np.asarray(self._factors.data, np.float32).reshape(-1)
+        theta = self.value("rope.freq_base", 10_000.0)
+        for factor in _STRETCHES:
+            if found.shape == (head_dim // 2,) and np.allclose(found, _stretched(head_dim, theta, factor), rtol=1e-3):
+                rule = {"rope_type": "llama3", "factor": factor, "low_freq_factor": _LOW, "high_freq_factor": _HIGH}
+                return rule | {"original_max_position_embeddings": _TRAINED}
+        raise ModelError(f"{self.path}: the tensor {_ROPE_FACTORS} is that of no known Llama 3")
+
+    def _named(self, name: str) -> str:
+        parts = name.split(".")
+        if name == _ROPE_FACTORS:
+            return name
+        if len(parts) == 2 and parts[0] in _TOP:
+            return _TOP[parts[0]]
+        modules = _LAYER | (_SECOND if self.family == "gemma2" else {})
+        if len(parts) == 4 and parts[0] == "blk" and parts[2] in modules and parts[3] == "weight":
+            return f"layers.{parts[1]}.{modules[parts[2]]}.weight"
+        raise ModelError(f"{self.path}: the tensor {name} belongs to no {self.family} that is known here")
+
+
+def _reader(path: Path) -> Any:
+    try:
+        import gguf
+    except ImportError as error:
+        raise UsageError(f"{path}: GGUF files need the package gguf: pip install gguf") from error
+    if not path.is_file():
+        raise ModelError(f"{path}: there is no such file")
+    try:
+        return gguf.GGUFReader(path)
+    except (ValueError, IndexError, KeyError, OverflowError, OSError, MemoryError) as error:
+        raise ModelError(f"{path}: no GGUF file, or cut off: {str(error)[:120]}") from error
+
+
+def _halves(array: np.ndarray, heads: int) -> np.ndarray:
+    """Puts rows back that llama.cpp has in pairs: the first half of each head's turns with its second half."""
+    return array.reshape(heads, -1, 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
+
+
+def _stretched(head_dim: int, theta: float, factor: float) -> np.ndarray:
+    """Returns what Llama 3.1's rule makes of each wavelength, as a factor."""
+    wavelengths = 2 * np.pi * theta ** (np.arange(0, head_dim, 2) / head_dim)
+    smooth = (_TRAINED / wavelengths - _LOW) / (_HIGH - _LOW)
+    between = 1 / ((1 - smooth) / factor + smooth)
+    return np.where(wavelengths < _TRAINED / _HIGH, 1, np.where(wavelengths > _TRAINED / _LOW, factor, between))

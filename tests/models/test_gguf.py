@@ -1,0 +1,187 @@
+"""GGUF files as llama.cpp's converter writes them, read back: weights, description, vocabulary; and broken ones."""
+
+import gguf
+import numpy as np
+import pytest
+from backbones import make
+from test_json_tokenizer import MADE, TEXTS
+
+from mmtune.errors import ModelError
+from mmtune.model import Model
+from mmtune.models.hf_load import load_gguf
+from mmtune.models.hf_names import links
+from mmtune.models.load import load
+from mmtune.models.spec import read_spec
+from mmtune.models.weights import model_variables
+
+NAMES = {
+    "q_proj": "attn_q",
+    "k_proj": "attn_k",
+    "v_proj": "attn_v",
+    "o_proj": "attn_output",
+    "gate_proj": "ffn_gate",
+    "up_proj": "ffn_up",
+    "down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+SECOND = {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
+TOP = {"embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output"}
+FAMILIES = {"llama3": "llama", "gemma": "gemma", "gemma2": "gemma2"}
+
+
+def paired(array, heads):
+    """Rows of queries and keys as llama.cpp turns them: first and second half of each head in turn."""
+    return array.reshape(heads, 2, -1, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
+
+
+def write(path, family, backbone, vocabulary=None, packed=None):
+    """Writes a file of a backbone."""
+    text, architecture = read_spec(backbone).text, FAMILIES[family]
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_block_count(text.num_layers)
+    writer.add_embedding_length(text.hidden_dim)
+    writer.add_feed_forward_length(text.mlp_dim)
+    writer.add_head_count(text.num_heads)
+    writer.add_head_count_kv(text.num_kv_heads)
+    writer.add_key_length(text.head_dim)
+    writer.add_layer_norm_rms_eps(text.norm_epsilon)
+    writer.add_rope_freq_base(text.rope.theta)
+    if family == "gemma2":
+        writer.add_attn_logit_softcapping(text.attention_softcap)
+        writer.add_final_logit_softcapping(text.final_softcap)
+        writer.add_sliding_window(max(width or 0 for width in text.windows))
+    add_vocabulary(writer, *(vocabulary or ("bytewise", MADE["bytewise"])))
+    for link in links(read_spec(backbone), model_variables(backbone)):
+        array = np.ascontiguousarray(link.write(np.asarray(link.leaf)))
+        parts = link.name.split(".")
+        name = TOP.get(parts[0]) or f"blk.{parts[1]}.{(NAMES | (SECOND if family == 'gemma2' else {}))[parts[-2]]}"
+        if architecture == "llama" and parts[-2] in ("q_proj", "k_proj"):
+            array = paired(array, text.num_heads if parts[-2] == "q_proj" else text.num_kv_heads)
+        if architecture != "llama" and "norm" in link.name:
+            array = array + 1
+        if packed is not None and array.ndim == 2 and array.shape[1] % 32 == 0:
+            writer.add_tensor(f"{name}.weight", gguf.quantize(array, packed), raw_dtype=packed)
+        else:
+            writer.add_tensor(f"{name}.weight", array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def add_vocabulary(writer, kind, built):
+    import json
+
+    content = json.loads(built.to_str())
+    vocabulary = built.get_vocab(with_added_tokens=True)
+    tokens = sorted(vocabulary, key=vocabulary.get)
+    added = {token["content"]: token["special"] for token in content["added_tokens"]}
+    kinds = [1 if t not in added else 3 if added[t] else 4 for t in tokens]
+    kinds = [6 if t.startswith("<0x") else k for t, k in zip(tokens, kinds, strict=True)]
+    writer.add_tokenizer_model("gpt2" if kind == "bytewise" else "llama")
+    writer.add_tokenizer_pre("default" if kind != "bytewise" else "llama-bpe")
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in content["model"]["merges"]]
+    if kind == "bytewise":
+        writer.add_token_merges(merges)
+    else:  # the earlier a pair is joined, the likelier is its piece
+        ranks = {pair.replace(" ", ""): rank for rank, pair in enumerate(merges)}
+        writer.add_token_scores([-float(ranks.get(token, 10**6)) for token in tokens])
+        writer.add_add_space_prefix(False)
+    for name in ("bos", "eos", "pad"):
+        getattr(writer, f"add_{name}_token_id")(vocabulary[{"bos": "<s>", "eos": "</s>", "pad": "<pad>"}[name]])
+    writer.add_add_bos_token(True)
+
+
+def backbone_of(family):
+    return make(family, vocabulary_size=600)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_and_description_are_those_that_were_written(tmp_path, family):
+    backbone = backbone_of(family)
+    again, spec, _ = load_gguf(write(tmp_path / "m.gguf", family, backbone), "float32")
+    assert spec == read_spec(backbone)
+    for ours, theirs in zip(backbone.weights, again.weights, strict=True):
+        np.testing.assert_allclose(np.asarray(theirs), np.asarray(ours), atol=1e-6, err_msg=ours.path)
+
+
+def test_packed_weights_are_near(tmp_path):
+    backbone = backbone_of("llama3")
+    packed = gguf.GGMLQuantizationType.Q8_0
+    again, _, _ = load_gguf(write(tmp_path / "m.gguf", "llama3", backbone, packed=packed), "float32")
+    apart = [np.abs(np.asarray(a) - np.asarray(b)).max() for a, b in zip(backbone.weights, again.weights, strict=True)]
+    assert 1e-5 < max(apart) < 0.05
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_vocabulary_is_the_one_that_was_written(tmp_path, name):
+    _, _, tokenizer = load_gguf(
+        write(tmp_path / "m.gguf", "llama3", backbone_of("llama3"), (name, MADE[name])), "float32"
+    )
+    for text in TEXTS:
+        assert tokenizer.encode(text) == MADE[name].encode(text, add_special_tokens=False).ids, text
+    assert tokenizer.start == [MADE[name].token_to_id("<s>")]
+    assert tokenizer.eos == MADE[name].token_to_id("</s>")
+
+
+def test_it_loads_by_its_name_and_answers(tmp_path):
+    backbone = backbone_of("llama3")
+    path = write(tmp_path / "m.gguf", "llama3", backbone)
+    model = load(path)
+    assert model.name == str(path)
+    expected = Model(backbone, model.tokenizer, name="made").generate(None, ["the cat"], 8)
+    found = model.generate(None, ["the cat"], 8)
+    assert [answer.text for answer in found] == [answer.text for answer in expected]
+
+
+def test_llama_3_1_stretches_its_waves(tmp_path):
+    from mmtune.models.gguf_files import GgufFile, _stretched
+
+    path = tmp_path / "m.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    for key, value in (("block_count", 1), ("embedding_length", 64), ("feed_forward_length", 128), ("head_count", 1)):
+        getattr(writer, f"add_{key}")(value)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(5e5)
+    writer.add_tensor("rope_freqs.weight", _stretched(64, 5e5, 8.0).astype(np.float32))
+    writer.add_tensor("token_embd.weight", np.zeros((8, 64), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    config = GgufFile(path).config()
+    assert config["rope_scaling"]["factor"] == 8.0
+    assert config["rms_norm_eps"] == 1e-5
+
+
+@pytest.mark.parametrize("keep", [0, 3, 10, 200, 0.5, 0.99])
+def test_cut_files_are_one_sentence(tmp_path, keep):
+    path = write(tmp_path / "m.gguf", "llama3", backbone_of("llama3"))
+    data = path.read_bytes()
+    path.write_bytes(data[: keep if isinstance(keep, int) else int(keep * len(data))])
+    with pytest.raises(ModelError, match=r"m\.gguf: ") as error:
+        load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_gguf(tmp_path):
+    (tmp_path / "a.gguf").write_bytes(b"not at all a model" * 9)
+    with pytest.raises(ModelError, match="no GGUF file, or cut off"):
+        load(tmp_path / "a.gguf")
+    with pytest.raises(ModelError, match="there is no such file"):
+        load(tmp_path / "b.gguf")
+    writer = gguf.GGUFWriter(tmp_path / "c.gguf", "qwen3")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ModelError, match="unknown architecture 'qwen3'"):
+        load(tmp_path / "c.gguf")

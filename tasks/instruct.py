@@ -13,6 +13,7 @@ from mmtune.codecs.chat import (
     TEMPLATES,
     conversations,
     history,
+    opened,
     taught_places,
     template_of,
     turn_fault,
@@ -37,8 +38,8 @@ class InstructOptions:
     """The options of instruction tuning.
 
     Attributes:
-        template: How a conversation is written: "gemma", "llama3", "plain" (the text and a newline, as PaliGemma is
-            asked), or "auto": that of the control tokens that the model's vocabulary has, plain without any.
+        template: How a conversation is written: "gemma", "llama3", "chatml", "plain" (the text and a newline, as
+            PaliGemma is asked), or "auto": that of the control tokens that the model's vocabulary has, plain without any.
         turns: Which answers of a conversation are taught: "all" or only the "last". Evaluation asks for the last one.
     """
 
@@ -75,13 +76,15 @@ class Instruct(Task):
             UsageError: When the vocabulary lacks a control token of the template that the options name.
         """
         name = self.options.template
-        template = template_of(tokenizer) if name == AUTO else TEMPLATES[name]
+        template = template_of(tokenizer) if name == AUTO else opened(TEMPLATES[name], tokenizer)
         if lacking := template.missing(tokenizer):
             raise UsageError(
                 f"options.template: the model's vocabulary has no control token {lacking[0]}, which the template "
                 f"{name} needs: choose another one, or auto"
             )
-        return Instruct(self.classes, replace(self.options, template=template.name))
+        task = Instruct(self.classes, replace(self.options, template=template.name))
+        task._template = template
+        return task
 
     def ends(self, tokenizer: "Tokenizer") -> tuple[int, ...]:
         """Returns the end of a turn, where the template has one, and all ends of a sequence."""

@@ -1,9 +1,11 @@
 """Chat templates: a conversation as the text that a family of models was tuned on, token by token.
 
-Sources: the `chat_template` in the tokenizer_config.json of google/gemma-2-2b-it (the same in Gemma 1, 1.1 and 2) and
-of meta-llama/Meta-Llama-3-8B-Instruct. The token that begins a text is not part of it: every prompt gets it anyway.
+Sources: the `chat_template` in the tokenizer_config.json of google/gemma-2-2b-it (the same in Gemma 1, 1.1 and 2), of
+meta-llama/Meta-Llama-3-8B-Instruct, and of HuggingFaceTB/SmolLM2-135M-Instruct (ChatML). The token that begins a text
+is not part of it: every prompt gets it anyway.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -19,7 +21,7 @@ ROLES = (SYSTEM, USER, MODEL)
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """How a conversation is written. Texts are written without the white space around them.
+    """How a conversation is written.
 
     Attributes:
         name: What the option `template` calls it.
@@ -29,6 +31,8 @@ class ChatTemplate:
         gap: What stands between turns.
         pieces: The tokens that are the template's own.
         stops: Those behind which an answer cannot go on, besides `end`.
+        trim: Whether texts are written without the white space around them.
+        opening: What the system says where a conversation begins without it; "": nothing.
     """
 
     name: str
@@ -39,6 +43,8 @@ class ChatTemplate:
     gap: str
     pieces: tuple[str, ...] = ()
     stops: tuple[str, ...] = ()
+    trim: bool = True
+    opening: str = ""
 
     def prompt(self, turns: Sequence[Turn]) -> str:
         r"""Returns what the model goes on from when it has the word, without the token that begins a text.
@@ -61,7 +67,7 @@ class ChatTemplate:
         """
         spans: list[Span] = []
         said = ""
-        rest = self._tidy(turns[first:])
+        rest = self._trimmed(turns[first:])
         for place, turn in enumerate(rest):
             if turn.role != MODEL:
                 said += self.gap + self._written(turn) + self.gap + self.model
@@ -88,11 +94,16 @@ class ChatTemplate:
         return before + turn.text + self.end
 
     def _tidy(self, turns: Sequence[Turn]) -> list[Turn]:
-        tidy = [replace(turn, text=turn.text.strip()) for turn in turns]
+        tidy = self._trimmed(turns)
+        if self.opening and (not tidy or tidy[0].role != SYSTEM):
+            tidy = [Turn(SYSTEM, self.opening), *tidy]
         if self.system is None and len(tidy) > 1 and tidy[0].role == SYSTEM:
             joined = replace(tidy[1], text=f"{tidy[0].text}\n\n{tidy[1].text}".strip())
             return [joined, *tidy[2:]]
         return tidy
+
+    def _trimmed(self, turns: Sequence[Turn]) -> list[Turn]:
+        return [replace(turn, text=turn.text.strip()) if self.trim else turn for turn in turns]
 
 
 GEMMA = ChatTemplate(
@@ -116,10 +127,22 @@ LLAMA_3 = ChatTemplate(
     stops=("<|end_of_text|>", "<|eom_id|>"),
 )
 
+CHATML = ChatTemplate(
+    name="chatml",
+    system="<|im_start|>system\n",
+    user="<|im_start|>user\n",
+    model="<|im_start|>assistant\n",
+    end="<|im_end|>",
+    gap="\n",
+    pieces=("<|im_start|>", "<|im_end|>"),
+    stops=("<|endoftext|>",),
+    trim=False,
+)
+
 PLAIN = ChatTemplate(name="plain", system="", user="", model="", end="", gap="\n")
 """PaliGemma's way to ask: the text and a newline. For vocabularies without control tokens of a chat."""
 
-TEMPLATES = {template.name: template for template in (GEMMA, LLAMA_3, PLAIN)}
+TEMPLATES = {template.name: template for template in (GEMMA, LLAMA_3, CHATML, PLAIN)}
 
 CONTROLS = tuple(piece for template in TEMPLATES.values() for piece in template.pieces)
 """The control tokens of all templates."""
@@ -127,7 +150,19 @@ CONTROLS = tuple(piece for template in TEMPLATES.values() for piece in template.
 
 def template_of(tokenizer: "Tokenizer") -> ChatTemplate:
     """Returns the template whose control tokens a vocabulary has, the plain one for a vocabulary without any."""
-    return next(template for template in TEMPLATES.values() if not template.missing(tokenizer))
+    return next(opened(template, tokenizer) for template in TEMPLATES.values() if not template.missing(tokenizer))
+
+
+def opened(template: ChatTemplate, tokenizer: "Tokenizer") -> ChatTemplate:
+    """Returns the template with what the system says first according to the vocabulary's own published template.
+
+    Of that template nothing else is read: it is a program, and ours are checked against the published ones.
+    """
+    if template.system is None or not template.pieces:
+        return template
+    begin, end = re.escape(template.system), re.escape(template.end)
+    found = re.search(f"{begin}([^{{}}]+?){end}", tokenizer.chat_template)
+    return replace(template, opening=found[1]) if found else template
 
 
 def conversations(record: Record) -> tuple[tuple[Turn, ...], ...]:

@@ -60,6 +60,12 @@ class JsonTokenizer(Tokenizer):
         """Id of `eos_token`."""
         return self._control("eos")
 
+    @property
+    def chat_template(self) -> str:
+        """What the settings bring."""
+        found = self._settings.get("chat_template")
+        return found if isinstance(found, str) else ""
+
     @cached_property
     def start(self) -> list[int]:
         """What the vocabulary itself puts before a text, unless the settings say whether bos begins one."""

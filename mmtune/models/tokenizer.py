@@ -70,6 +70,11 @@ class Tokenizer(abc.ABC):
         return self.find("<seg000>")
 
     @property
+    def chat_template(self) -> str:
+        """The program that writes conversations, as the checkpoint brings it; "": none."""
+        return ""
+
+    @property
     def start(self) -> list[int]:
         """The ids before the text of a prompt: bos, unless the vocabulary's texts begin without."""
         return [self.bos]

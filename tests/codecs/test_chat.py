@@ -1,8 +1,10 @@
 """Chat templates against their published form, written out; what is refused of a conversation."""
 
+from dataclasses import replace
+
 import pytest
 
-from mmtune.codecs.chat import GEMMA, LLAMA_3, PLAIN, conversations, history, turn_fault
+from mmtune.codecs.chat import CHATML, GEMMA, LLAMA_3, PLAIN, conversations, history, turn_fault
 from mmtune.records import Record, Span, Turn
 
 SYSTEM, ASK, ANSWER = Turn("system", "Be brief."), Turn("user", " Hi!\n"), Turn("assistant", "Hello \n")
@@ -36,6 +38,17 @@ PROMPTS = {
         "<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n",
     ),
+    "chatml": (CHATML, [ASK], "<|im_start|>user\n Hi!\n<|im_end|>\n<|im_start|>assistant\n"),
+    "chatml, with an opening": (
+        replace(CHATML, opening="Help."),
+        [ASK],
+        "<|im_start|>system\nHelp.<|im_end|>\n<|im_start|>user\n Hi!\n<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "chatml, system": (
+        replace(CHATML, opening="Help."),
+        [SYSTEM, ASK],
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n Hi!\n<|im_end|>\n<|im_start|>assistant\n",
+    ),
     "plain": (PLAIN, [ASK], "Hi!\n"),
     "plain, several turns": (PLAIN, [SYSTEM, ASK, ANSWER, MORE], "Be brief.\nHi!\nHello\nBye\n"),
 }
@@ -47,7 +60,7 @@ def test_prompts(case):
     assert template.prompt(turns) == expected
 
 
-@pytest.mark.parametrize("template", [GEMMA, LLAMA_3], ids=lambda template: template.name)
+@pytest.mark.parametrize("template", [GEMMA, LLAMA_3, CHATML], ids=lambda template: template.name)
 @pytest.mark.parametrize("first", [1, 3])
 def test_prompt_and_target_are_the_whole(template, first):
     """What is asked and what is to be written are, joined, what a longer prompt begins with."""

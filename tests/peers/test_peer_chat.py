@@ -13,7 +13,8 @@ from mmtune.training.examples import tokenise
 
 pytestmark = pytest.mark.peers
 
-# The `chat_template` of google/gemma-2-2b-it and of meta-llama/Meta-Llama-3-8B-Instruct, as published.
+# The `chat_template` of google/gemma-2-2b-it, meta-llama/Meta-Llama-3-8B-Instruct and
+# HuggingFaceTB/SmolLM2-135M-Instruct, as published.
 PUBLISHED = {
     "gemma": (
         "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
@@ -30,14 +31,21 @@ PUBLISHED = {
         "{% if add_generation_prompt %}"
         "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
     ),
+    "chatml": (
+        "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+        "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}"
+        "{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
 }
 SPECIAL = {
     "gemma": ["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "\n", "\n\n", "\n\n\n"],
     "llama3": [
         "<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>",
     ],
+    "chatml": ["<|im_start|>", "<|im_end|>", "<|endoftext|>"],
 }  # fmt: skip
-ENDS = {"gemma": "<end_of_turn>", "llama3": "<|eot_id|>"}
+ENDS = {"gemma": "<end_of_turn>", "llama3": "<|eot_id|>", "chatml": "<|im_end|>"}
 # How Llama 3 splits text before byte pairs are merged.
 LLAMA_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -58,7 +66,8 @@ class Peer:
 
     def __init__(self, fast, eos):
         self.fast, self.bos, self.eos = fast, fast.bos_token_id, fast.convert_tokens_to_ids(eos)
-        self.start = [self.bos]
+        self.chat_template = fast.chat_template
+        self.start = [self.bos] if "bos_token" in fast.chat_template else []
 
     def encode(self, text):
         return self.fast.encode(text, add_special_tokens=False)
@@ -78,7 +87,7 @@ def peer(family):
     """Builds a byte-pair vocabulary in the manner of the family, trained on the texts below."""
     from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
-    if family == "llama3":
+    if family in ("llama3", "chatml"):
         built = tokenizers.Tokenizer(models.BPE())
         split = pre_tokenizers.Split(Regex(LLAMA_SPLIT), "isolated")
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -131,13 +140,13 @@ def trained_ids(vocabulary, one):
 
 @pytest.mark.parametrize("talk", TALKS)
 def test_training_rows(vocabulary, talk):
-    """All ids of a row are those of the whole conversation; behind the last turn Gemma's has one more newline."""
+    """All ids of a row are those of the whole conversation; some end the last turn with one more newline."""
     family, peer_vocabulary = vocabulary
     ids, _ = trained_ids(peer_vocabulary, record(TALKS[talk]))
     expected = theirs(peer_vocabulary, messages(TALKS[talk]), asking=False)
-    tail = peer_vocabulary.encode("\n") if family == "gemma" else []
+    tail = peer_vocabulary.encode("\n") if family in ("gemma", "chatml") else []
     assert ids + tail == expected
-    assert ids.count(peer_vocabulary.bos) == 1
+    assert family == "chatml" or ids.count(peer_vocabulary.bos) == 1
 
 
 @pytest.mark.parametrize("talk", TALKS)

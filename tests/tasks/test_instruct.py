@@ -239,6 +239,6 @@ def test_wrong_options():
     with pytest.raises(RecipeError) as error:
         InstructOptions(template="gema", turns="first")
     assert error.value.problems == (
-        "options.template: expected one of auto, gemma, llama3, plain, got 'gema'",
+        "options.template: expected one of auto, gemma, llama3, chatml, plain, got 'gema'",
         "options.turns: expected one of all, last, got 'first'",
     )

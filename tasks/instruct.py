@@ -39,7 +39,7 @@ class InstructOptions:
 
     Attributes:
         template: How a conversation is written: "gemma", "llama3", "chatml", "plain" (the text and a newline, as
-            PaliGemma is asked), or "auto": that of the control tokens that the model's vocabulary has, plain without any.
+            PaliGemma is asked), or "auto": by the control tokens that the model's vocabulary has, plain without any.
         turns: Which answers of a conversation are taught: "all" or only the "last". Evaluation asks for the last one.
     """
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-# Page faults of a large buffer that XLA's own threads ask for, a step, after the first ones.
+# Page faults of a large buffer that XLA's own threads ask for in most steps, after the first ones: on a busy machine
+# another thread may serve one of them, whose arena does not have the buffer yet.
 FAULTS = """
 import resource
 import mmtune
@@ -15,10 +16,12 @@ f = jax.jit(lambda x: jnp.tanh(jnp.sin(x) @ jnp.cos(x).T) @ x)
 x = jnp.ones((4000, 8))
 for _ in range(5):
     f(x).block_until_ready()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
+counts = []
+for _ in range(11):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     f(x).block_until_ready()
-print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 10)
+    counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(sorted(counts)[5])
 """
 
 

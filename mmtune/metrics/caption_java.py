@@ -23,7 +23,7 @@ _METEOR_OPTIONS = ("-", "-", "-stdio", "-l", "en", "-norm")
 _SPICE = ("spice/spice-1.0.jar", "spice/lib/stanford-corenlp-3.6.0.jar", "spice/lib/stanford-corenlp-3.6.0-models.jar")
 
 # What comes of a Java program that fails, in pycocoevalcap's hands too.
-_FAILURES = (OSError, RuntimeError, ValueError, LookupError, subprocess.SubprocessError)
+_FAILURES = (OSError, RuntimeError, ValueError, LookupError, ArithmeticError, subprocess.SubprocessError)
 
 Texts = Mapping[int, Sequence[str]]
 

@@ -14,7 +14,7 @@ import numpy as np
 from mmtune.data.batch import Row, collate
 from mmtune.data.pixels import RESAMPLING
 from mmtune.errors import ModelError, UsageError, unknown_name
-from mmtune.files import atomic, json_text
+from mmtune.files import write_json
 from mmtune.models.hf_config import PROCESSOR
 from mmtune.models.hf_export import write_checkpoint
 from mmtune.models.hub import SCHEME
@@ -91,14 +91,14 @@ def _checkpoint(model: "Model", folder: Path, dtype: str) -> float:
     image = tokenizer.find("<image>")
     # A vocabulary without a token for pictures: the first id behind it, as in the published checkpoints.
     images = {} if vision is None else {"image_token_index": tokenizer.vocabulary_size if image is None else image}
-    with _merged(model):
+    with _folded(model, True):
         write_checkpoint(folder, model.spec, model.variables, dtype, tokens=ids | images)
         ours = jax.tree.map(lambda array: array.astype(dtype), values(model.variables))
     tokenizer.save(folder)
     ends = list(model.weights().ends)
-    _write(folder / "generation_config.json", ids | {"eos_token_id": ends if len(ends) > 1 else ends[0]})
+    write_json(folder / "generation_config.json", ids | {"eos_token_id": ends if len(ends) > 1 else ends[0]})
     if vision is not None:
-        _write(folder / PROCESSOR, _processor(vision))
+        write_json(folder / PROCESSOR, _processor(vision))
     again = load(folder, weights=dtype)
     if again.spec != model.spec or again.tokenizer.vocabulary_size != tokenizer.vocabulary_size:
         return np.inf
@@ -113,8 +113,8 @@ def _adapter(model: "Model", folder: Path, _: str) -> float:
     save_adapter(model.lora, file, model.base.removeprefix(SCHEME).partition("@")[0])  # as PEFT names the hub's
     again = LoraWeights(read_config(folder), model.spec, model.variables, seed=0)
     load_adapter(again, file)
-    model.unmerge()
-    tree = values(model.variables)
+    with _folded(model, False):
+        tree = values(model.variables)
     return _apart(model, (tree, model.lora.adapter()), (tree, again.adapter()))
 
 
@@ -127,7 +127,7 @@ def _preset(model: "Model", folder: Path, _: str) -> float:
         raise UsageError(f"{model.name}: KerasHub's classes cannot say how this model computes: choose the format hf")
     if not isinstance(model.tokenizer, SentencePieceTokenizer) or model.spec.family not in classes:
         raise UsageError(f"{model.name}: a preset holds vocabularies of SentencePiece only: choose the format hf")
-    with _merged(model):
+    with _folded(model, True):
         model.backbone.save_to_preset(str(folder))
         ours = values(model.variables)
     classes[model.spec.family](model.tokenizer.proto).save_to_preset(str(folder))
@@ -135,13 +135,14 @@ def _preset(model: "Model", folder: Path, _: str) -> float:
 
 
 @contextmanager
-def _merged(model: "Model") -> Iterator[None]:
-    """Folds the adapter into the weights for a while."""
-    model.merge()
+def _folded(model: "Model", whether: bool) -> Iterator[None]:
+    """Has the adapter in the weights, or not, for a while."""
+    before = model.merged
+    (model.merge if whether else model.unmerge)()
     try:
         yield
     finally:
-        model.unmerge()
+        (model.merge if before else model.unmerge)()
 
 
 def _apart(model: "Model", one: tuple[Tree, Adapter], other: tuple[Tree, Adapter]) -> float:
@@ -175,8 +176,3 @@ def _processor(vision: VisionSpec) -> dict[str, Any]:
         "image_mean": list(vision.mean),
         "image_std": list(vision.std),
     }
-
-
-def _write(file: Path, content: dict[str, Any]) -> None:
-    with atomic(file) as temporary:
-        temporary.write_text(json_text(content, indent=2) + "\n", encoding="utf-8")

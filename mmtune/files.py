@@ -33,3 +33,9 @@ def json_text(value: Any, indent: int | None = None) -> str:
     except UnicodeEncodeError:
         return json.dumps(value, indent=indent)
     return text
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Writes a value as indented JSON, with a newline at the end."""
+    with atomic(file) as temporary:
+        temporary.write_text(json_text(value, indent=2) + "\n", encoding="utf-8")

@@ -98,6 +98,11 @@ class Model:
         self.unmerge()
         self.lora = None
 
+    @property
+    def merged(self) -> bool:
+        """Whether the adapter is folded into the base weights."""
+        return self._merge is not None
+
     def merge(self) -> None:
         """Folds the adapter into the base weights: the same outputs without its extra products."""
         if self.lora is not None and self._merge is None:

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 from backbones import make
+from commands import run
 from vocabularies import chat_tokenizer
 
-from mmtune.cli import main
 from mmtune.errors import ModelError, UsageError
 from mmtune.model import Model
 from mmtune.models.load import load
@@ -53,6 +53,19 @@ def test_a_checkpoint_holds_the_adapter(tmp_path, family):
     assert ids == {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0}
     assert (tmp_path / "out" / "preprocessor_config.json").exists() == (family == "paligemma2")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("form", ["hf", "peft", "keras"])
+@pytest.mark.parametrize("merged", [False, True])
+def test_an_export_leaves_the_model_as_it_was(tmp_path, form, merged):
+    model = tuned()
+    if merged:
+        model.merge()
+    before = [np.array(variable) for variable in model.backbone.weights]
+    model.export(tmp_path / "out", form)
+    assert model.merged == merged
+    for ours, theirs in zip(before, model.backbone.weights, strict=True):
+        np.testing.assert_array_equal(ours, np.asarray(theirs))
 
 
 def test_answers_end_where_turns_end(tmp_path):
@@ -122,13 +135,6 @@ def test_another_model_than_was_written_is_an_error(tmp_path, monkeypatch, form)
     with pytest.raises(ModelError, match=r"out\.failed: what was written is not the model: its logits differ by"):
         model.export(tmp_path / "out", form)
     assert [path.name for path in tmp_path.iterdir()] == ["out.failed"]
-
-
-def run(capsys, *words):
-    with pytest.raises(SystemExit) as left:
-        main([str(word) for word in words])
-    said = capsys.readouterr()
-    return left.value.code or 0, said.out, said.err
 
 
 def test_the_command(capsys, tmp_path):

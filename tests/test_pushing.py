@@ -1,9 +1,9 @@
 """Models to the hub by its real client: all of it or nothing shows, and what arrived is not sent twice."""
 
 import pytest
+from commands import run
 from hub_server import running
 
-from mmtune.cli import main
 from mmtune.errors import ModelError, UsageError
 from mmtune.pushing import push
 
@@ -60,13 +60,6 @@ def test_who_may_not_write_is_told_to_log_in(hub, folder):
     hub.refuse[NAME] = (403, "")
     with pytest.raises(ModelError, match="log in with `hf auth login`"):
         push(folder, f"hf://{NAME}")
-
-
-def run(capsys, *words):
-    with pytest.raises(SystemExit) as left:
-        main([str(word) for word in words])
-    said = capsys.readouterr()
-    return left.value.code or 0, said.out, said.err
 
 
 def test_a_dry_run_asks_nobody(hub, folder, capsys):

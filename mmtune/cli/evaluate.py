@@ -28,7 +28,7 @@ def evaluate(
     from rich.console import Console
 
     from mmtune.api import evaluate as run
-    from mmtune.cli.options import option_changes
+    from mmtune.cli.options import option_changes, task_options
     from mmtune.cli.output import check_outputs, write_json
     from mmtune.decoding.sampling import Sampler
     from mmtune.evaluation import write_predictions
@@ -37,7 +37,8 @@ def evaluate(
     from mmtune.registry import task_class
     from mmtune.reports.tables import metrics_table, print_faults
 
-    task_class(task)
+    flags = {"codec": codec}
+    task_options(task_class(task), set_ or (), flags)  # checked before a large model is loaded
     check_outputs(json, predictions)
     loaded = load(model)
     found = run(
@@ -49,7 +50,7 @@ def evaluate(
         sampler=Sampler(beams=beams),
         max_tokens=max_tokens,
         batch_size=batch_size,
-        options=option_changes(set_ or (), {"codec": codec}),
+        options=option_changes(set_ or (), flags),
     )
     console = Console(stderr=True)
     print_faults(console, found.faults)

@@ -80,10 +80,10 @@ def exercise_data(exercise: Exercise, folder: Path) -> tuple[str, str]:
     """Returns the addresses of an exercise's training and test data; texts are written into the folder first."""
     addresses = {}
     for split, count in COUNTS.items():
-        addresses[split] = f"shapes:{split}?n={count}&seed=7&{exercise.domain}"
         if exercise.domain is None:
-            addresses[split] = str(folder / f"{split}.jsonl")
-            _write_opposites(split, count, folder / f"{split}.jsonl")
+            addresses[split] = str(_write_opposites(split, count, folder / f"{split}.jsonl"))
+        else:
+            addresses[split] = f"shapes:{split}?n={count}&seed=7&{exercise.domain}"
     return addresses["train"], addresses["test"]
 
 
@@ -106,7 +106,7 @@ _QUESTIONS = (
 )
 
 
-def _write_opposites(split: str, count: int, file: Path) -> None:
+def _write_opposites(split: str, count: int, file: Path) -> Path:
     """Writes conversations: each word is asked for in all wordings, a fifth of which are kept for the test."""
     rng = np.random.default_rng(7)
     words = [*_OPPOSITES, *((b, a) for a, b in _OPPOSITES)]
@@ -119,9 +119,9 @@ def _write_opposites(split: str, count: int, file: Path) -> None:
         json_text({"messages": [_said("user", question), _said("assistant", answer)]}) + "\n"
         for question, answer in pairs
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
     with atomic(file) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
+    return file
 
 
 def _said(role: str, content: str) -> dict[str, str]:

@@ -5,17 +5,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mmtune import files
 from mmtune.errors import UsageError
-from mmtune.files import atomic, json_text
+from mmtune.files import json_text
 
 
-def check_outputs(*files: str | Path | None) -> None:
+def check_outputs(*paths: str | Path | None) -> None:
     """Refuses files that cannot be written, before the work whose result they shall take.
 
     Raises:
         UsageError: When a file is a folder, or the nearest folder there is does not let us write.
     """
-    for file in files:
+    for file in paths:
         if file is None or str(file) == "-":
             continue
         path = Path(file)
@@ -35,9 +36,7 @@ def write_json(value: Any, file: str | None) -> None:
     """Writes a value as JSON; "-" is standard output, None nowhere."""
     if file is None:
         return
-    text = json_text(value, indent=2) + "\n"
     if file == "-":
-        sys.stdout.write(text)
-        return
-    with atomic(Path(file)) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        sys.stdout.write(json_text(value, indent=2) + "\n")
+    else:
+        files.write_json(Path(file), value)

@@ -29,11 +29,12 @@ def predict(
     ] = None,
 ) -> None:
     """Answer about pictures or prompts."""
-    from mmtune.cli.options import option_changes
+    from mmtune.cli.options import option_changes, task_options
     from mmtune.cli.output import check_outputs, printable, write_json
     from mmtune.registry import task_class
 
-    adapter = task_class(task)
+    adapter, flags = task_class(task), {"codec": codec}
+    task_options(adapter, set_ or (), flags)  # checked before a large model is loaded
     check_outputs(json, draw / "picture.png" if draw is not None else None)
     files = list(image or [])
     problems: list[str] = []
@@ -55,7 +56,7 @@ def predict(
         prompt=prompt,
         max_tokens=max_tokens,
         sampler=Sampler(beams=beams),
-        options=option_changes(set_ or (), {"codec": codec}),
+        options=option_changes(set_ or (), flags),
         on_fault=lambda fault: problems.append(fault.problem),
     )
     if not answers:

@@ -30,6 +30,8 @@ _SECOND = {
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
 }
+# Modules of Llama whose rows llama.cpp keeps in pairs, and which field tells their heads.
+_PAIRED = {"q_proj": "attention.head_count", "k_proj": "attention.head_count_kv"}
 # Llama 3.1 and 3.2 stretch long wavelengths; the file holds the factor of each, not the rule, which is one of these.
 _ROPE_FACTORS = "rope_freqs.weight"
 _STRETCHES = (8.0, 32.0)
@@ -80,19 +82,21 @@ class GgufFile(Mapping[str, Place]):
         """
         import gguf
 
-        tensor = self._tensors[name]
+        tensor, module = self._tensors[name], name.split(".")[-2]
+        # Rows in pairs are put back among all of them; of other tensors only what is asked for is made wide.
+        paired = _PAIRED.get(module) if self.family == "llama" else None
+        packed = tensor.data if paired else tensor.data[rows]
         try:
-            array = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
+            array = gguf.dequantize(packed, tensor.tensor_type).astype(np.float32, copy=False)
         except NotImplementedError as error:
             raise ModelError(f"{self.path}: the tensor {tensor.name} is packed as {tensor.tensor_type.name}") from error
         if not np.isfinite(array).all():
             raise ModelError(f"{self.path}: the tensor {tensor.name} holds NaN or infinite numbers")
-        if self.family == "llama" and (module := name.split(".")[-2]) in ("q_proj", "k_proj"):
-            key = "attention.head_count" if module == "q_proj" else "attention.head_count_kv"
-            array = _halves(array, int(self.value(key)))
+        if paired:
+            return _halves(array, int(self.value(paired)))[rows]
         if self.family != "llama" and name.endswith("norm.weight"):
             array = array - 1  # llama.cpp keeps what is multiplied by
-        return array[rows]
+        return array
 
     def value(self, key: str, default: Any = None) -> Any:
         """Returns a field of the family, such as "block_count".

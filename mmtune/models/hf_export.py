@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtune.files import atomic, json_text
+from mmtune.files import atomic, write_json
 from mmtune.models.hf_config import CONFIG
 from mmtune.models.hf_names import Link, links
 from mmtune.models.safetensor_files import INDEX, SINGLE, numpy_dtype
@@ -79,8 +79,8 @@ def write_checkpoint(
             save_file(tensors, temporary, metadata={"format": "pt"})
     if len(shards) > 1:
         total = sum(_size(link, numpy_dtype(dtype).itemsize) for link in found)
-        _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))})
-    _write_json(folder / CONFIG, config_of(spec, dtype) | dict(tokens or {}))
+        write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))})
+    write_json(folder / CONFIG, config_of(spec, dtype) | dict(tokens or {}))
 
 
 def spelled(name: str, spec: ModelSpec) -> str:
@@ -199,8 +199,3 @@ def _size(link: Link, item: int) -> int:
 
 def _array(link: Link, dtype: str) -> np.ndarray:
     return np.ascontiguousarray(link.write(np.asarray(link.leaf)).astype(numpy_dtype(dtype), copy=False))
-
-
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    with atomic(file) as temporary:
-        temporary.write_text(json_text(content, indent=2) + "\n", encoding="utf-8")

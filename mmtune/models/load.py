@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # What a run folder holds.
 RECIPE, ADAPTER, TRAINED = "recipe.toml", "adapter.safetensors", "weights.safetensors"
 _PRESET_CONFIG = "config.json"
-_SCHEMES = ("kaggle://", "hf://", "modelscope://", "gs://")
+_SCHEMES = ("kaggle://", "modelscope://", "gs://")
 _VOCABULARY = "assets/tokenizer/vocabulary.spm"
 
 
@@ -44,22 +44,20 @@ def load(name: str | Path, *, precision: str = "float32", weights: str | None = 
     text = str(name)
     if text == "tiny":
         return Model(_tiny(), tiny_tokenizer(), name="tiny", precision=precision)
-    folder = Path(text)
+    folder = fetch(text) if text.startswith(SCHEME) else Path(text)
     if (folder / RECIPE).is_file():
         return _load_run(folder, precision)
     if (folder / CONFIG).is_file():
         return _load_peft(folder, text, precision)
-    if text.startswith(SCHEME):
-        folder = fetch(text)
-        if (folder / CONFIG).is_file():
-            return _load_peft(folder, text, precision)
     if text.lower().endswith(SUFFIX):
         backbone, spec, tokenizer = load_gguf(folder, weights or precision)
         return Model(backbone, tokenizer, name=text, precision=precision, spec=spec)
     if is_checkpoint(folder):
         return _load_checkpoint(folder, text, precision, weights or precision)
-    if (folder / _PRESET_CONFIG).is_file() or text.startswith(_SCHEMES) or text in preset_names():
-        return _load_preset(text, precision)
+    if (folder / _PRESET_CONFIG).is_file():
+        return _load_preset(str(folder), text, precision)
+    if text.startswith(_SCHEMES) or text in preset_names():
+        return _load_preset(text, text, precision)
     if folder.exists():
         raise ModelError(
             f"{text}: expected a run folder (with {RECIPE}), a PEFT adapter (with {CONFIG}), or a Hugging Face "
@@ -157,13 +155,13 @@ def _load_checkpoint(folder: Path, name: str, precision: str, weights: str) -> M
     return Model(backbone, tokenizer, name=name, precision=precision, spec=spec)
 
 
-def _load_preset(name: str, precision: str) -> Model:
+def _load_preset(place: str, name: str, precision: str) -> Model:
     import keras_hub
 
     try:
-        backbone = keras_hub.models.Backbone.from_preset(name)
+        backbone = keras_hub.models.Backbone.from_preset(place)
         read_spec(backbone)
-        proto = _vocabulary(name)
+        proto = _vocabulary(place)
     except ModelError:
         raise
     except Exception as error:

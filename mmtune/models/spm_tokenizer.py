@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, final
 
 from mmtune.errors import ModelError
-from mmtune.files import atomic, json_text
+from mmtune.files import atomic, write_json
 from mmtune.models.tokenizer import SETTINGS, Tokenizer, plain_piece
 
 SENTENCEPIECE = "tokenizer.model"
@@ -71,8 +71,7 @@ class SentencePieceTokenizer(Tokenizer):
             temporary.write_bytes(self.proto)
         names = {f"{name}_token": self._model.id_to_piece(i) for name, i in self._controls().items()}
         config = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True, "add_eos_token": False, **names}
-        with atomic(folder / SETTINGS) as temporary:
-            temporary.write_text(json_text(config, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / SETTINGS, config)
 
     def _controls(self) -> dict[str, int]:
         found = {"bos": self.bos, "eos": self.eos, "pad": self.pad, "unk": self._model.unk_id()}

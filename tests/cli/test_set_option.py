@@ -4,20 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from commands import run
 from mask_networks import NARROW, random_arrays
 from PIL import Image
 
-from mmtune.cli import main
 from mmtune.codecs.mask_files import load_codec, save_codec
 from mmtune.data.read import read
 from mmtune.tasks.segmentation import Segmentation, SegmentationOptions
-
-
-def run(capsys, *words):
-    with pytest.raises(SystemExit) as left:
-        main([str(word) for word in words])
-    said = capsys.readouterr()
-    return left.value.code or 0, said.out, said.err
 
 
 def written(file, content):

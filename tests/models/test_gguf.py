@@ -1,5 +1,7 @@
 """GGUF files as llama.cpp's converter writes them, read back: weights, description, vocabulary; and broken ones."""
 
+import json
+
 import gguf
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from test_json_tokenizer import MADE, TEXTS
 
 from mmtune.errors import ModelError
 from mmtune.model import Model
+from mmtune.models.gguf_files import GgufFile, _stretched
 from mmtune.models.hf_load import load_gguf
 from mmtune.models.hf_names import links
 from mmtune.models.load import load
@@ -76,8 +79,6 @@ def write(path, family, backbone, vocabulary=None, packed=None):
 
 
 def add_vocabulary(writer, kind, built):
-    import json
-
     content = json.loads(built.to_str())
     vocabulary = built.get_vocab(with_added_tokens=True)
     tokens = sorted(vocabulary, key=vocabulary.get)
@@ -132,6 +133,13 @@ def test_the_vocabulary_is_the_one_that_was_written(tmp_path, name):
     assert tokenizer.eos == MADE[name].token_to_id("</s>")
 
 
+@pytest.mark.parametrize("packed", [None, gguf.GGMLQuantizationType.Q8_0])
+def test_rows_are_those_of_the_whole(tmp_path, packed):
+    file = GgufFile(write(tmp_path / "m.gguf", "llama3", backbone_of("llama3"), packed=packed))
+    for name in file:
+        np.testing.assert_array_equal(file.read(name, slice(3, 9)), file.read(name)[3:9], err_msg=name)
+
+
 def test_it_loads_by_its_name_and_answers(tmp_path):
     backbone = backbone_of("llama3")
     path = write(tmp_path / "m.gguf", "llama3", backbone)
@@ -143,8 +151,6 @@ def test_it_loads_by_its_name_and_answers(tmp_path):
 
 
 def test_llama_3_1_stretches_its_waves(tmp_path):
-    from mmtune.models.gguf_files import GgufFile, _stretched
-
     path = tmp_path / "m.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     for key, value in (("block_count", 1), ("embedding_length", 64), ("feed_forward_length", 128), ("head_count", 1)):

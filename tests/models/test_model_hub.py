@@ -8,6 +8,7 @@ from backbones import make
 from hub_server import COMMIT, running
 
 from mmtune.errors import ModelError, UsageError
+from mmtune.model import Model
 from mmtune.models.hf_export import write_checkpoint
 from mmtune.models.hub import fetch
 from mmtune.models.load import load
@@ -63,6 +64,17 @@ def test_an_adapter_brings_its_base(hub, tmp_path):
     assert tuned.generate(None, ["a star"], 6) == model.generate(None, ["a star"], 6)
     model.drop_lora()
     assert tuned.score(None, ["a"], ["star"])[0].logprobs != model.score(None, ["a"], ["star"])[0].logprobs
+
+
+def test_a_keras_preset_is_fetched_once_too(hub, tmp_path):
+    backbone = make("gemma", vocabulary_size=tiny_tokenizer().vocabulary_size)
+    made = Model(backbone, tiny_tokenizer(), name="small")
+    folder = made.export(tmp_path / "preset", "keras")
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    hub.files["cats/preset"] = found
+    loaded = load(f"hf://cats/preset@{COMMIT}")
+    assert loaded.name == f"hf://cats/preset@{COMMIT}"
+    assert loaded.generate(None, ["a star"], 6) == made.generate(None, ["a star"], 6)
 
 
 def test_what_is_in_the_cache_needs_no_hub(hub):

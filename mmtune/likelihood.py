@@ -9,7 +9,7 @@ from mmtune.decoding.score import score
 from mmtune.models.tokenizer import Tokenizer
 from mmtune.records import Likelihood, Record
 from mmtune.task import Task
-from mmtune.training.examples import tokenise
+from mmtune.training.examples import Tokens, tokenise
 
 Seen = tuple[Record, np.ndarray | None]
 """A record with its picture as the model takes it."""
@@ -30,7 +30,7 @@ def truth_likelihoods(
     end = task.ends(tokenizer)[0]
     places: list[int] = []
     requests: list[Request] = []
-    targets: list[tuple[list[int], list[float]]] = []
+    targets: list[Tokens] = []
     for place, (record, pixels) in enumerate(seen):
         if task.check(record):
             continue
@@ -40,9 +40,9 @@ def truth_likelihoods(
                 requests.append(Request(tokenizer.prompt(query.prompt), pixels))
                 targets.append(tokenise(target, tokenizer, end))
     found: list[Likelihood | None] = [None] * len(seen)
-    scored = score(weights, requests, [ids for ids, _ in targets], batch_size)
-    for place, logprobs, (_, token_weights) in zip(places, scored, targets, strict=True):
-        taught = logprobs[np.array(token_weights) > 0]
+    scored = score(weights, requests, [target.ids for target in targets], batch_size)
+    for place, logprobs, target in zip(places, scored, targets, strict=True):
+        taught = logprobs[np.array(target.weights) > 0]
         before = found[place] or Likelihood(0.0, 0)
         found[place] = Likelihood(before.logprob + float(np.sum(taught, dtype=np.float64)), before.tokens + len(taught))
     return found

@@ -14,6 +14,7 @@ from mmtune.codecs.boxes import NOISE_LABEL, SEPARATOR, DecodedBox, DecodedBoxes
 from mmtune.data.dense import Objects, objects_of
 from mmtune.data.suffixes import asked_classes
 from mmtune.errors import RecipeError
+from mmtune.noise_objects import NoisyObjects, with_noise
 from mmtune.records import Box, Mask, Output, Prediction, Query, Record
 from mmtune.settings import choice_problems
 from mmtune.task import Task
@@ -35,8 +36,8 @@ class ObjectOptions:
     Attributes:
         prompt: "all": one prompt names all classes; "per_class": one prompt a class.
         noise_boxes: 0: targets hold the real objects and end. N: targets are filled up to N objects with made-up ones
-            under a noise label, and decoding goes on to the end of the budget (Pix2Seq's recipe: more recall, ranked
-            objects).
+            under a noise label (`noise_objects`), and decoding goes on to the end of the budget (Pix2Seq's recipe: more
+            recall, ranked objects).
         max_boxes: Most real objects in a target (with noise boxes their number, if it is smaller). Of more, training
             makes a random choice anew each time, otherwise the largest are taken; the metric counts them all.
         order: Order of the objects in training targets: "random", "raster" (by top, then left edge) or "file". Where
@@ -177,11 +178,16 @@ class ObjectTask(Task):
         return 16 * math.ceil((longest + 1) / 16)
 
     def target_bound(self, record: Record, query: Query, tokenizer: "Tokenizer") -> int:
-        """Returns the most tokens of the query's targets, wherever noise boxes stand for real ones."""
-        noise = _length(tokenizer, NOISE_LABEL, self.segments) if self.options.noise_boxes else 0
+        """Returns the most tokens of the query's targets, whatever labels are read behind noise boxes."""
+        read = {*query.labels, *(self.found(record)[place].label for place in self.wanted(record, query)), NOISE_LABEL}
+        noise = max(_length(tokenizer, label, self.segments) for label in read) if self.options.noise_boxes else 0
         lengths = [max(noise, length) for length in self._lengths(record, query, tokenizer)]
         real = sorted(lengths, reverse=True)[: self.options.limit]
         return sum(real) + noise * max(0, self.options.noise_boxes - len(real)) + 1
+
+    def with_noise(self, boxes: Sequence[Box], size: tuple[int, int], rng: np.random.Generator) -> NoisyObjects:
+        """Returns a target's boxes with the noise that the options ask for."""
+        return with_noise(boxes, size, self.options.noise_boxes, rng, raster=self.options.order == "raster")
 
     def seen_objects(self, record: Record) -> Objects | None:
         """Returns the boxes that a model should find."""
@@ -206,39 +212,6 @@ class ObjectTask(Task):
                 count,
                 self.options.limit,
             )
-
-
-def noise_boxes(boxes: Sequence[Box], size: tuple[int, int], count: int, rng: np.random.Generator) -> list[Box]:
-    """Returns made-up boxes under the noise label, mixed in the manner of Pix2Seq (arXiv 2109.10852).
-
-    A random number of them are near copies of real boxes (each edge moved by up to a tenth of the side), which teaches
-    not to list an object twice; of the rest, half are real boxes moved elsewhere, half are random. Noise lies in whole
-    pixels unless real boxes do not: otherwise any location between two pixels would give it away, unseen.
-
-    Args:
-        boxes: The real boxes; without any, all noise is random.
-        size: (width, height) of the picture in pixels.
-        count: How many to make; none if not above 0.
-        rng: Source of randomness.
-    """
-    if count <= 0:
-        return []
-    limits = np.array([*size, *size], float)
-    made = rng.uniform(0, 1, (count, 2, 2))
-    made.sort(axis=1)
-    edges = made.reshape(count, 4) * limits
-    whole = all(edge.is_integer() for box in boxes for edge in map(float, (box.x0, box.y0, box.x1, box.y1)))
-    if boxes:
-        real = np.array([(box.x0, box.y0, box.x1, box.y1) for box in boxes])[rng.integers(0, len(boxes), count)]
-        sides = np.tile(real[:, 2:] - real[:, :2], 2)
-        jittered = real + sides * rng.uniform(-0.1, 0.1, (count, 4))
-        centres = (real[:, :2] + real[:, 2:]) / 2
-        shifted = real + np.tile(rng.uniform(0, 1, (count, 2)) * limits[:2] - centres, 2)
-        copies = np.arange(count) < rng.integers(0, count + 1)
-        moved = rng.random(count) < 0.5
-        edges = rng.permutation(np.where(copies[:, None], jittered, np.where(moved[:, None], shifted, edges)))
-    edges = np.clip(np.round(edges) if whole else edges, 0, limits)
-    return [Box(NOISE_LABEL, x0, y0, x1, y1) for x0, y0, x1, y1 in edges.tolist()]
 
 
 def read_answers(

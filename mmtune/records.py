@@ -160,10 +160,17 @@ class Span:
 
     Borders between spans lie at control tokens (`<locNNNN>`, `<segNNN>`), so that tokenising span by span gives the
     ids of the whole text.
+
+    Attributes:
+        text: What is to be written.
+        weight: Of its tokens in the loss.
+        shown: What the decoder reads in its place while it is taught; None: the text itself. Taught is then the first
+            token in which the two differ, and what comes before it.
     """
 
     text: str
     weight: float = 1.0
+    shown: str | None = None
 
 
 Target = tuple[Span, ...]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 import numpy as np
 
 from mmtune.codecs.boxes import box_spans, decode_boxes, from_bins
-from mmtune.object_task import ObjectOptions, ObjectTask, arranged, box_items, noise_boxes, read_answers
+from mmtune.object_task import ObjectOptions, ObjectTask, arranged, box_items, read_answers
 from mmtune.records import Box, Output, Prediction, Query, Record, Target
 
 if TYPE_CHECKING:
@@ -44,9 +44,10 @@ class Detection(ObjectTask):
         found = self.found(record)
         wanted = [found[place] for place in self.wanted(record, query)]
         boxes = [wanted[place] for place in arranged(wanted, self.options, rng)]
-        if rng is not None:
-            boxes += noise_boxes(boxes, record.size, self.options.noise_boxes - len(boxes), rng)
-        return (box_spans(boxes, record.size),)
+        if rng is None:
+            return (box_spans(boxes, record.size),)
+        noisy = self.with_noise(boxes, record.size, rng)
+        return (box_spans(noisy.boxes, record.size, shown=noisy.shown(boxes, query.labels, rng)),)
 
     def parse(self, record: Record, answers: Sequence[tuple[Query, Output]]) -> Prediction:
         """Reads the boxes of all answers. A label that was not asked for is invalid, as is every box without a size."""

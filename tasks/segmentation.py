@@ -17,7 +17,7 @@ from mmtune.codecs.masks import MaskCodec
 from mmtune.data.masks import mask_area, mask_edges
 from mmtune.data.suffixes import asked_classes, decoded_texts, names_all_classes
 from mmtune.errors import ModelError, UsageError
-from mmtune.object_task import ObjectOptions, ObjectTask, arranged, box_items, noise_boxes, read_answers
+from mmtune.object_task import ObjectOptions, ObjectTask, arranged, box_items, read_answers
 from mmtune.records import Box, Mask, Output, Prediction, Query, Record, Span, Target
 
 if TYPE_CHECKING:
@@ -165,14 +165,14 @@ class Segmentation(ObjectTask):
             one = [replace(box, label=UNNAMED) for box in boxes[:1]]
             text = "".join(span.text for span in box_spans(one, record.size, codes)).removesuffix(f" {UNNAMED}")
             return ((Span(text),) if text else (),)
-        if rng is not None:
-            noise = noise_boxes(boxes, record.size, self.options.noise_boxes - len(boxes), rng)
-            # No loss on them; codes of real masks look like what the model itself will have written.
-            codes += [
-                codes[rng.integers(len(boxes))] if boxes else rng.integers(0, CODES, SEGMENTS).tolist() for _ in noise
-            ]
-            boxes += noise
-        return (box_spans(boxes, record.size, codes),)
+        if rng is None:
+            return (box_spans(boxes, record.size, codes),)
+        noisy = self.with_noise(boxes, record.size, rng)
+        # No loss on those of noise; codes of real masks look like what the model itself will have written.
+        codes = [
+            codes[source] if source >= 0 else rng.integers(0, CODES, SEGMENTS).tolist() for source in noisy.sources
+        ]
+        return (box_spans(noisy.boxes, record.size, codes, noisy.shown(boxes, query.labels, rng)),)
 
     def parse(self, record: Record, answers: Sequence[tuple[Query, Output]]) -> Prediction:
         """Reads the masks of all answers.

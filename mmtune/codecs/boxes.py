@@ -129,13 +129,19 @@ def from_bins(bins: Bins, size: tuple[int, int]) -> tuple[float, float, float, f
     return x0 * width / LAST_BIN, y0 * height / LAST_BIN, x1 * width / LAST_BIN, y1 * height / LAST_BIN
 
 
-def box_spans(boxes: Sequence[Box], size: tuple[int, int], segments: Sequence[Sequence[int]] | None = None) -> Target:
+def box_spans(
+    boxes: Sequence[Box],
+    size: tuple[int, int],
+    segments: Sequence[Sequence[int]] | None = None,
+    shown: Sequence[str | None] | None = None,
+) -> Target:
     """Returns the text of the boxes as weighted spans: coordinates of noise boxes weigh 0, everything else 1.
 
     Args:
         boxes: With labels that `label_problem` accepts, or `NOISE_LABEL`.
         size: (width, height) of the picture in pixels.
         segments: For each box the numbers of the segmentation tokens behind its location tokens; None: none.
+        shown: For each box the label that the decoder reads in place of its own, or None; None: their own.
 
     Returns:
         As few spans as possible, none for no boxes; every border lies at a location token.
@@ -144,9 +150,11 @@ def box_spans(boxes: Sequence[Box], size: tuple[int, int], segments: Sequence[Se
     for index, box in enumerate(boxes):
         locations = "".join(f"<loc{number:04d}>" for number in to_bins(box, size))
         locations += "" if segments is None else "".join(f"<seg{number:03d}>" for number in segments[index])
-        label = f" {box.label}{SEPARATOR if index + 1 < len(boxes) else ''}"
-        for span in (Span(locations, 0.0 if box.label == NOISE_LABEL else 1.0), Span(label)):
-            if spans and spans[-1].weight == span.weight:
+        separator = SEPARATOR if index + 1 < len(boxes) else ""
+        read = None if shown is None or shown[index] is None else f" {shown[index]}{separator}"
+        label = Span(f" {box.label}{separator}", shown=read)
+        for span in (Span(locations, 0.0 if box.label == NOISE_LABEL else 1.0), label):
+            if spans and spans[-1].weight == span.weight and spans[-1].shown is span.shown is None:
                 spans[-1] = Span(spans[-1].text + span.text, span.weight)
             else:
                 spans.append(span)

@@ -28,6 +28,7 @@ class Row:
             models.
         dense: Targets of dense supervision, or None.
         record: Id of the record, for messages.
+        labels: For each suffix what is to be predicted, where that is not what is read, same lengths; None: the suffix.
     """
 
     prefix: Sequence[int]
@@ -36,6 +37,7 @@ class Row:
     image: np.ndarray | None = None
     record: str = ""
     dense: DenseTargets | None = None
+    labels: Sequence[Sequence[int]] | None = None
 
     @property
     def text_length(self) -> int:
@@ -82,14 +84,16 @@ def collate(
         segments[r, :length] = 0
         positions[r] = image_tokens + np.arange(width)
         at, n = length, 0
-        for number, (suffix, token_weights) in enumerate(zip(row.suffixes, row.weights, strict=True), start=1):
+        taught = row.suffixes if row.labels is None else row.labels
+        parts = zip(row.suffixes, row.weights, taught, strict=True)
+        for number, (suffix, token_weights, predicted) in enumerate(parts, start=1):
             inner = len(suffix) - 1
             token_ids[r, at : at + inner] = suffix[:-1]
             segments[r, at : at + inner] = number
             positions[r, at : at + inner] = image_tokens + length + np.arange(inner)
             targets[r, n] = image_tokens + length - 1
             targets[r, n + 1 : n + 1 + inner] = image_tokens + at + np.arange(inner)
-            labels[r, n : n + inner + 1] = suffix
+            labels[r, n : n + inner + 1] = predicted
             total = sum(token_weights)
             if total > 0:
                 weights[r, n : n + inner + 1] = np.asarray(token_weights, np.float64) / total

@@ -4,6 +4,7 @@ import hashlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,21 +38,43 @@ class Example:
     longest: int
 
 
-def tokenise(target: Target, tokenizer: Tokenizer, end: int | None = None) -> tuple[list[int], list[float]]:
-    """Returns a target's ids and their weights in the loss, the token that ends it included with weight 1.
+class Tokens(NamedTuple):
+    """A target, token by token.
+
+    Attributes:
+        ids: What the decoder reads, the token that ends it included.
+        weights: Weights in the loss.
+        labels: What is to be predicted: the same, but for spans of which another text is shown.
+    """
+
+    ids: list[int]
+    weights: list[float]
+    labels: list[int]
+
+
+def tokenise(target: Target, tokenizer: Tokenizer, end: int | None = None) -> Tokens:
+    """Returns a target's tokens, the one that ends it included with weight 1.
 
     Args:
         target: Its spans.
         tokenizer: The vocabulary.
         end: Id of the token that ends it; None: the end of sequence.
     """
-    ids: list[int] = []
-    weights: list[float] = []
+    tokens = Tokens([], [], [])
     for span in target:
-        piece = tokenizer.encode(span.text)
-        ids += piece
-        weights += [span.weight] * len(piece)
-    return [*ids, tokenizer.eos if end is None else end], [*weights, 1.0]
+        labels = tokenizer.encode(span.text)
+        ids, weights = labels, [span.weight] * len(labels)
+        if span.shown is not None:
+            ids = tokenizer.encode(span.shown)
+            pairs = enumerate(zip(ids, labels, strict=False))
+            same = next((place for place, (read, taught) in pairs if read != taught), len(ids))
+            labels = [*ids[:same], *labels[same : same + 1], *ids[same + 1 :]]
+            weights = [span.weight if place <= same else 0.0 for place in range(len(ids))]
+        tokens.ids.extend(ids)
+        tokens.weights.extend(weights)
+        tokens.labels.extend(labels)
+    last = tokenizer.eos if end is None else end
+    return Tokens([*tokens.ids, last], [*tokens.weights, 1.0], [*tokens.labels, last])
 
 
 def list_examples(
@@ -153,11 +176,12 @@ class RowMaker:
         tokens = [tokenise(target, self._tokenizer, self._end) for target in targets]
         return Row(
             self._tokenizer.prompt(example.query.prompt),
-            [ids for ids, _ in tokens],
-            [[weight * w for w in weights] for _, weights in tokens],
+            [suffix.ids for suffix in tokens],
+            [[weight * w for w in suffix.weights] for suffix in tokens],
             image,
             record.id,
             self._dense(record, rng) if self._dense_side else None,
+            [suffix.labels for suffix in tokens],
         )
 
     def _dense(self, record: Record, rng: np.random.Generator) -> DenseTargets | None:

@@ -87,20 +87,22 @@ class SampleMaker:
             task, verb = _task("detection", **_detection_options(len(shapes), rng)), "detect"
         record = _record(scene, shapes, with_masks=verb == "segment")
         query = Query(f"{verb} {' ; '.join(classes)}", classes)
-        ids, weights = tokenise(task.targets(record, query, rng)[0], self.tokenizer)
-        return Row(self.tokenizer.prompt(query.prompt), [self._between_pixels(ids, rng)], [weights])
+        tokens = tokenise(task.targets(record, query, rng)[0], self.tokenizer)
+        ids, labels = self._between_pixels([tokens.ids, tokens.labels], rng)
+        return Row(self.tokenizer.prompt(query.prompt), [ids], [tokens.weights], labels=[labels])
 
-    def _between_pixels(self, ids: Sequence[int], rng: np.random.Generator) -> list[int]:
-        """Returns a target with its edges moved by up to half a pixel.
+    def _between_pixels(self, ids: Sequence[Sequence[int]], rng: np.random.Generator) -> list[list[int]]:
+        """Returns what is read and what is to be predicted with its edges moved by up to half a pixel.
 
         Edges in whole pixels would only ever show the decoder every ninth location, and it would not know how to go on
         from its own answers, which lie in between.
         """
         first = self.tokenizer.loc
         assert first is not None
-        moved = np.array(ids) + np.rint(rng.uniform(-0.5, 0.5, len(ids)) * LOCATIONS / self.size).astype(int)
-        is_location = (np.array(ids) >= first) & (np.array(ids) < first + LOCATIONS)
-        return np.where(is_location, np.clip(moved, first, first + LOCATIONS - 1), ids).tolist()
+        moves = np.rint(rng.uniform(-0.5, 0.5, len(ids[0])) * LOCATIONS / self.size).astype(int)
+        given = np.array(ids)
+        is_location = (given >= first) & (given < first + LOCATIONS)
+        return np.where(is_location, np.clip(given + moves, first, first + LOCATIONS - 1), given).tolist()
 
     def _short(self, scene: Scene, rng: np.random.Generator) -> tuple[Row, Row]:
         first = self._reading(scene) if scene.words and rng.random() < 0.8 else None

@@ -147,6 +147,12 @@ def test_noise_boxes_have_no_loss_on_their_coordinates():
         Span(" <unused0>"),
     )
     assert box_spans([], (1, 1)) == ()
+    assert box_spans(boxes[1:], (1, 1), shown=["cat", None]) == (
+        Span("<loc0000><loc0000><loc1023><loc1023>", 0.0),
+        Span(" <unused0> ; ", shown=" cat ; "),
+        Span("<loc1023><loc1023><loc1023><loc1023>", 0.0),
+        Span(" <unused0>"),
+    )
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def trained_ids(vocabulary, one):
     task = Instruct().for_tokenizer(vocabulary)
     (query,) = task.lessons(one)
     (target,) = task.targets(one, query)
-    ids, weights = tokenise(target, vocabulary, task.ends(vocabulary)[0])
+    ids, weights, _ = tokenise(target, vocabulary, task.ends(vocabulary)[0])
     prompt = vocabulary.prompt(query.prompt)
     return prompt + ids, [0.0] * len(prompt) + weights
 

@@ -9,10 +9,10 @@ from PIL import Image
 from mmtune.codecs.boxes import NOISE_LABEL, decode_boxes
 from mmtune.errors import RecipeError
 from mmtune.models.tiny import tiny_tokenizer
-from mmtune.object_task import noise_boxes
 from mmtune.records import Box, Output, Prediction, Query, Record
 from mmtune.registry import task_class
 from mmtune.tasks.detection import Detection, DetectionOptions
+from mmtune.training.examples import tokenise
 
 CLASSES = ("cat", "dog", "dog house")
 SIZE = (1023, 1023)  # one bin a pixel
@@ -160,56 +160,40 @@ def test_more_boxes_than_fit():
     assert texts == {joined("cat", "dog"), joined("cat", "dog house"), joined("dog", "dog house")}
 
 
+@pytest.mark.parametrize("order", ["random", "raster"])
 @pytest.mark.parametrize(
     "record", [pytest.param(RECORD, id="three boxes"), pytest.param(Record("r", size=SIZE), id="no box")]
 )
-def test_noise_fills_the_target_without_loss_on_its_coordinates(record, tokenizer):
-    task = Detection(CLASSES, DetectionOptions(noise_boxes=8))
+def test_noise_fills_the_target_without_loss_on_its_coordinates(record, order, tokenizer):
+    task = Detection(CLASSES, DetectionOptions(noise_boxes=8, order=order))
     (query,) = task.queries(RECORD)
     (target,) = task.targets(record, query, np.random.default_rng(0))
     decoded = decode_boxes(text_of(target))
     labels = [box.label for box in decoded.boxes]
     real = len(record.boxes)
     assert decoded.invalid == 0
-    assert sorted(labels[:real]) == sorted(box.label for box in record.boxes)
-    assert labels[real:] == [NOISE_LABEL] * (8 - real)
-    # No loss on exactly the four location tokens of each noise box, tokenised span by span as in one piece.
-    ids, weights = [], []
-    for span in target:
-        ids += tokenizer.encode(span.text)
-        weights += [span.weight] * (len(ids) - len(weights))
-    assert ids == tokenizer.encode(text_of(target))
-    locations = [index for index, token in enumerate(ids) if tokenizer.loc <= token < tokenizer.loc + 1024]
-    assert [index for index, weight in enumerate(weights) if weight == 0] == locations[4 * real :]
-
-
-def test_noise_boxes_are_copies_moved_and_random_boxes_within_the_picture():
-    rng = np.random.default_rng(0)
-    real = Box("cat", 100, 200, 140, 260)
-    made = [box for _ in range(100) for box in noise_boxes([real], (640, 480), 30, rng)]
-    assert all(0 <= box.x0 <= box.x1 <= 640 and 0 <= box.y0 <= box.y1 <= 480 for box in made)
-    copies = [
-        box
-        for box in made
-        if abs(box.x0 - 100) <= 4 and abs(box.x1 - 140) <= 4 and abs(box.y0 - 200) <= 6 and abs(box.y1 - 260) <= 6
-    ]
-    moved = [box for box in made if box not in copies and abs(box.width - 40) < 1e-6 and abs(box.height - 60) < 1e-6]
-    assert len(copies) > 500
-    assert len(moved) > 500
-    assert len(made) - len(copies) - len(moved) > 500
-    # The mix is shuffled: copies do not always come first.
-    assert any(box not in copies for box in made[::30])
-    assert any(box in copies for box in made[29::30])
-    assert len(noise_boxes([], (640, 480), 5, rng)) == 5
-    assert noise_boxes([real], (640, 480), -1, rng) == []
-
-
-@pytest.mark.parametrize("real", [[], [Box("cat", 100, 200, 140, 260)], [Box("cat", 100.25, 200, 140, 260)]])
-def test_noise_boxes_lie_between_pixels_only_where_real_ones_do(real):
-    """Whole pixels are a part of all locations: if noise did not keep to them, a location alone would tell it."""
-    made = noise_boxes(real, (640, 480), 200, np.random.default_rng(0))
-    edges = np.array([(box.x0, box.y0, box.x1, box.y1) for box in made])
-    assert np.all(edges == np.round(edges)) == (not real or real[0].x0 == 100)
+    assert sorted(label for label in labels if label != NOISE_LABEL) == sorted(box.label for box in record.boxes)
+    assert labels.count(NOISE_LABEL) == 8 - real
+    if order == "random":
+        assert labels[real:] == [NOISE_LABEL] * (8 - real)
+    # Tokenised span by span as in one piece.
+    assert [token for span in target for token in tokenizer.encode(span.text)] == tokenizer.encode(text_of(target))
+    # The decoder reads real labels only, and of each noise box learns the first token of its label alone.
+    ids, weights, predicted = (np.array(part) for part in tokenise(target, tokenizer))
+    read = decode_boxes(tokenizer.decode(ids[:-1].tolist()))
+    assert [box.bins for box in read.boxes] == [box.bins for box in decoded.boxes]
+    assert {box.label for box in read.boxes} <= set(CLASSES)
+    starts = np.flatnonzero((ids >= tokenizer.loc) & (ids < tokenizer.loc + 1024))[::4]
+    for label, start, end in zip(labels, starts, [*starts[1:], len(ids) - 1], strict=True):
+        taught = np.flatnonzero(weights[start:end])
+        if label == NOISE_LABEL:
+            assert taught.tolist() == [4]
+            assert predicted[start + 4] == tokenizer.encode(f"<loc0000> {NOISE_LABEL}")[1]
+        else:
+            assert len(taught) == end - start
+        other = np.flatnonzero(ids[start:end] != predicted[start:end])
+        assert other.tolist() == ([4] if label == NOISE_LABEL else [])
+    assert (ids[-1], weights[-1], predicted[-1]) == (tokenizer.eos, 1, tokenizer.eos)
 
 
 def test_parse_reads_boxes_in_pixels_of_the_picture():
@@ -316,7 +300,7 @@ def test_max_tokens_holds_every_target(tokenizer, options):
     bound = task.max_tokens(records, tokenizer)
     rng = np.random.default_rng(0)
     lengths = [
-        len(tokenizer.encode(text_of(target))) + 1
+        len(tokenise(target, tokenizer).ids)
         for record in records
         for query in task.queries(record)
         for _ in range(20)
@@ -336,11 +320,14 @@ def test_target_bound_holds_whatever_augmentation_leaves(tokenizer, options, kep
     rng = np.random.default_rng(kept)
     for query in task.queries(RECORD):
         bound = task.target_bound(RECORD, query, tokenizer)
-        targets = [target for _ in range(20) for target in task.targets(left, query, rng)]
-        longest = max(len(tokenizer.encode(text_of(target))) + 1 for target in targets)
+        targets = [target for _ in range(100) for target in task.targets(left, query, rng)]
+        longest = max(len(tokenise(target, tokenizer).ids) for target in targets)
         assert longest <= bound
-        if kept == 3:  # and not much longer: the last box has no separator
-            assert bound <= longest + (5 if "noise_boxes" in options else 2)
+        if "noise_boxes" in options:  # and not much longer: the last box has no separator
+            all_longest = joined(*["dog house"] * options["noise_boxes"])
+            assert bound <= len(tokenizer.encode(all_longest)) + 3
+        elif kept == 3:
+            assert bound <= longest + 2
 
 
 def test_max_tokens_of_a_picture_without_objects(tokenizer):

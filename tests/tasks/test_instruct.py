@@ -34,7 +34,7 @@ def ids_of(task, tokenizer, record):
     (query,) = task.lessons(record)
     (target,) = task.targets(record, query)
     prompt = tokenizer.prompt(query.prompt)
-    ids, weights = tokenise(target, tokenizer, task.ends(tokenizer)[0])
+    ids, weights, _ = tokenise(target, tokenizer, task.ends(tokenizer)[0])
     return prompt + ids, [0.0] * len(prompt) + weights
 
 

@@ -20,7 +20,7 @@ from mmtune.models.tiny import tiny_tokenizer
 from mmtune.records import Box, Mask, Output, Query, Record
 from mmtune.registry import task_class
 from mmtune.tasks.segmentation import Segmentation, SegmentationOptions
-from mmtune.training.examples import RowMaker, list_examples
+from mmtune.training.examples import RowMaker, list_examples, tokenise
 
 CLASSES = ("cat", "dog", "dog house")
 SIZE = (200, 150)  # width, height
@@ -115,13 +115,13 @@ def test_noise_has_codes_and_no_loss_but_on_its_label(tokenizer):
         objects = OBJECT.findall(text_of(target))
         real = len(record.masks)
         assert [label for _, _, label in objects[real:]] == [NOISE_LABEL] * (6 - real)
-        ids, weights = [], []
-        for span in target:
-            ids += tokenizer.encode(span.text)
-            weights += [span.weight] * (len(ids) - len(weights))
-        assert ids == tokenizer.encode(text_of(target))
-        coordinates = [i for i, token in enumerate(ids) if tokenizer.loc <= token < tokenizer.seg + 128]
-        assert [i for i, weight in enumerate(weights) if weight == 0] == coordinates[20 * real :]
+        tokens = tokenise(target, tokenizer)
+        coordinates = [i for i, token in enumerate(tokens.ids) if tokenizer.loc <= token < tokenizer.seg + 128]
+        assert not any(tokens.weights[i] for i in coordinates[20 * real :])
+        assert all(tokens.weights[i] for i in coordinates[: 20 * real])
+        noise = tokenizer.encode(f"<loc0000> {NOISE_LABEL}")[1]
+        assert [tokens.labels[i + 1] == noise for i in coordinates[19::20]] == [False] * real + [True] * (6 - real)
+        assert all(tokens.weights[i + 1] for i in coordinates[19::20])
         found = task.parse(RECORD, [(query, Output(text_of(target)))])
         assert (len(found.masks), found.invalid) == (real, 0)
 
@@ -246,7 +246,7 @@ def test_bounds_hold_every_target(tokenizer, options):
     for query in task.queries(RECORD):
         for _ in range(10):
             (target,) = task.targets(RECORD, query, rng)
-            length = len(tokenizer.encode(text_of(target))) + 1
+            length = len(tokenise(target, tokenizer).ids)
             assert length <= task.target_bound(RECORD, query, tokenizer)
             longest = max(longest, length)
     assert longest <= task.max_tokens([RECORD], tokenizer) < longest + 48

@@ -45,7 +45,9 @@ def test_edges_lie_anywhere_within_a_pixel_and_nowhere_else(maker):
     """Of boxes in whole pixels alone, a decoder would see every ninth location only."""
     tokenizer, pitch = tiny_tokenizer(), 1023 / TINY.image_size
     ids = tokenizer.encode("<loc0000><loc0213><loc1023><seg000><seg127> star ; x") * 200
-    moved = np.array(maker._between_pixels(ids, np.random.default_rng(0))).reshape(200, -1)
+    moved = np.array(maker._between_pixels([ids, ids], np.random.default_rng(0))).reshape(2, 200, -1)
+    np.testing.assert_array_equal(*moved)
+    moved = moved[0]
     start = np.array(ids).reshape(200, -1)
     np.testing.assert_array_equal(moved[:, 3:], start[:, 3:])
     reach = int(pitch / 2 + 0.5)

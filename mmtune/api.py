@@ -121,7 +121,12 @@ def train_recipe(
     recipe = replace(recipe, classes=recipe.classes or training.classes)
     with distributed(recipe.mesh):
         name, weights = model or recipe.model, "float32" if recipe.full else None
-        held = name if isinstance(name, Model) else load(name, precision=recipe.precision, weights=weights)
+        if isinstance(name, Model):
+            held = name
+            if recipe.quantize not in (None, held.quantized):
+                held.quantize(recipe.quantize)
+        else:
+            held = load(name, precision=recipe.precision, weights=weights, quantize=recipe.quantize)
         faults = [*training.faults, *(validation.faults if validation is not None else ())]
         display = Display(quiet=not verbose)
         done = fit(held, recipe, training, validation, resume=resume, display=display, faults=faults)

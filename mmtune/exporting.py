@@ -56,6 +56,8 @@ def export(model: "Model", out: str | Path, form: str, dtype: str | None = None)
     out = Path(out)
     check_export(out, form, dtype)
     write: Callable[[Model, Path, str], float] = {"hf": _checkpoint, "peft": _adapter, "keras": _preset}[form]
+    if form != "peft" and model.quantized:
+        model = _wide(model)
     work = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     work.mkdir(parents=True)
     try:
@@ -132,6 +134,24 @@ def _preset(model: "Model", folder: Path, _: str) -> float:
         ours = values(model.variables)
     classes[model.spec.family](model.tokenizer.proto).save_to_preset(str(folder))
     return _apart(model, (ours, NO_ADAPTER), (values(load(folder).variables), NO_ADAPTER))
+
+
+def _wide(model: "Model") -> "Model":
+    """Returns the model with wide weights that mean what its quantised ones do; it shares the adapter."""
+    from mmtune.model import Model
+
+    other = Model(
+        model.backbone,
+        model.tokenizer,
+        name=model.name,
+        precision=model.precision,
+        setup=model.setup,
+        spec=model.spec,
+        variables=model.variables,
+    )
+    other.widen()
+    other.lora = model.lora
+    return other
 
 
 @contextmanager

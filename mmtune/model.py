@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,11 @@ from mmtune.decoding.outputs import as_output
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.decoding.score import score
 from mmtune.errors import UsageError
+from mmtune.models.build import build_backbone
 from mmtune.models.linear import NO_ADAPTER, Adapter
 from mmtune.models.lora import LoraWeights, Merge
 from mmtune.models.lora_config import LoRA
+from mmtune.models.quantized_tree import move, quantized_tree, scheme_of
 from mmtune.models.spec import ModelSpec, read_spec
 from mmtune.models.tokenizer import Tokenizer
 from mmtune.models.weights import Tree, model_variables, values
@@ -56,6 +57,7 @@ class Model:
         precision: Dtype of activations and products: "float32" or "bfloat16".
         setup: What it was fine-tuned for, if it was.
         spec: How it computes, where its checkpoint says more than KerasHub's classes can; None: as the backbone does.
+        variables: Its weights where some are quantised; None: the backbone's.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Model:
         precision: str = "float32",
         setup: Setup | None = None,
         spec: ModelSpec | None = None,
+        variables: Tree | None = None,
     ):
         self.backbone = backbone
         self.spec = read_spec(backbone) if spec is None else spec
@@ -74,13 +77,41 @@ class Model:
         self.name = self.base = name
         self.precision = precision
         self.setup = setup
+        self.variables = model_variables(backbone) if variables is None else variables
         self.lora: LoraWeights | None = None
         self._merge: Merge | None = None
 
-    @cached_property
-    def variables(self) -> Tree:
-        """The backbone's Keras variables under the names of the forward pass."""
-        return model_variables(self.backbone)
+    @property
+    def quantized(self) -> str | None:
+        """The scheme that the base weights are quantised by, "int8" or "int4", if they are."""
+        return scheme_of(self.variables)
+
+    def quantize(self, scheme: str) -> None:
+        """Quantises the base weights, which train no more; an adapter stays as it is.
+
+        Args:
+            scheme: "int8" (a scale an output) or "int4" (a scale for 32 weights).
+
+        Raises:
+            UsageError: When they are quantised already.
+        """
+        if self.quantized:
+            raise UsageError(f"{self.name}: its weights are quantised already, by {self.quantized}")
+        self.unmerge()
+        self._rebuild(scheme)
+
+    def widen(self) -> None:
+        """Makes quantised weights wide again: what they mean, not what they were before."""
+        if self.quantized:
+            self._rebuild(None)
+
+    def _rebuild(self, scheme: str | None) -> None:
+        backbone = build_backbone(self.spec, self.backbone.dtype_policy.variable_dtype, self.backbone.name)
+        variables = model_variables(backbone)
+        if scheme is not None:
+            variables = quantized_tree(self.spec, variables, scheme)
+        move(self.spec, self.variables, variables)
+        self.backbone, self.variables = backbone, variables
 
     @property
     def image_size(self) -> int | None:
@@ -104,7 +135,13 @@ class Model:
         return self._merge is not None
 
     def merge(self) -> None:
-        """Folds the adapter into the base weights: the same outputs without its extra products."""
+        """Folds the adapter into the base weights: the same outputs without its extra products.
+
+        Raises:
+            UsageError: When the weights are quantised, which would lose what the adapter learned.
+        """
+        if self.lora is not None and self.quantized:
+            raise UsageError(f"{self.name}: an adapter cannot become a part of quantised weights; make them wide first")
         if self.lora is not None and self._merge is None:
             self._merge = Merge(self.lora, self.variables)
 
@@ -115,9 +152,13 @@ class Model:
             self._merge = None
 
     def bake(self) -> None:
-        """Makes the adapter a part of the base for good and takes it off."""
+        """Makes the adapter a part of the base for good and takes it off; a quantised base is quantised anew."""
+        scheme = self.quantized
+        self.widen()
         self.merge()
         self.lora = self._merge = None
+        if scheme:
+            self.quantize(scheme)
 
     def weights(self) -> Weights:
         """Returns the current weights as decoding and scoring take them.

@@ -88,6 +88,7 @@ class Recipe:
         freeze_vision: With `full`, keep the vision tower as it is; None: it is tuned too. An adapter reaches the tower
             by `lora.vision`.
         precision: Dtype of activations and products.
+        quantize: "int8" or "int4": keep the base weights in so few bits under the adapter; None: as they are.
         rematerialise: What the backward pass recomputes to save memory.
         mesh: Device mesh such as "data=2,model=4"; None: one device.
         eval_every: Steps between evaluations; None: a tenth of the run. Also at the end.
@@ -119,6 +120,7 @@ class Recipe:
     lora: LoRA = field(default_factory=LoRA)
     freeze_vision: bool | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
+    quantize: Literal["int8", "int4"] | None = None
     rematerialise: Literal["none", "dots", "full"] = "none"
     mesh: str | None = None
     eval_every: int | None = None
@@ -166,6 +168,8 @@ class Recipe:
                 f"optimizer.accumulation: {self.optimizer.accumulation} batches an update, but only {self.steps} steps"
             )
         problems += [] if self.full else self._adapter_problems()
+        if self.full and self.quantize:
+            problems.append(f"quantize: weights in {self.quantize} cannot be trained: leave out full, or quantize")
         problems += self._dense_problems()
         problems += _optimizer_problems(self.optimizer)
         try:

@@ -20,6 +20,7 @@ def evaluate(
     codec: Annotated[
         str | None, typer.Option(help="Mask codec of segmentation: small, public, or an .npz file.")
     ] = None,
+    quantize: Annotated[str | None, typer.Option(help="Keep the base weights in int8 or int4.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Options of the task: options.noise_boxes=25 ...")
     ] = None,
@@ -40,7 +41,7 @@ def evaluate(
     flags = {"codec": codec}
     task_options(task_class(task), set_ or (), flags)  # checked before a large model is loaded
     check_outputs(json, predictions)
-    loaded = load(model)
+    loaded = load(model, quantize=quantize)
     found = run(
         loaded,
         task=task,

@@ -24,6 +24,7 @@ def predict(
     codec: Annotated[
         str | None, typer.Option(help="Mask codec of segmentation: small, public, or an .npz file.")
     ] = None,
+    quantize: Annotated[str | None, typer.Option(help="Keep the base weights in int8 or int4.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Options of the task: options.noise_boxes=25 ...")
     ] = None,
@@ -50,7 +51,7 @@ def predict(
     from mmtune.predicting import predict as run
 
     answers = run(
-        load(model),
+        load(model, quantize=quantize),
         files or [None],
         task=task,
         prompt=prompt,

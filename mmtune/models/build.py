@@ -21,7 +21,7 @@ def build_backbone(spec: ModelSpec, dtype: str, name: str | None = None) -> Any:
     import keras_hub
 
     options: dict[str, Any] = {"dtype": dtype} if name is None else {"dtype": dtype, "name": name}
-    with _no_values():
+    with without_values():
         if spec.family == "llama":
             return keras_hub.models.Llama3Backbone(**_llama(spec.text), **options)
         if spec.vision is None:
@@ -30,7 +30,7 @@ def build_backbone(spec: ModelSpec, dtype: str, name: str | None = None) -> Any:
 
 
 @contextmanager
-def _no_values() -> Iterator[None]:
+def without_values() -> Iterator[None]:
     """Lets variables be made that never get first values.
 
     Keras notes them down, to fill them all when the next layer of whatever model is built: there they are taken out.

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from mmtune.errors import UsageError, unknown_name
 from mmtune.models.linear import NO_ADAPTER, Adapter, Array, linear
+from mmtune.models.quantized import Quantized, product, table_product, table_rows
 from mmtune.models.spec import RopeSpec, TextSpec
 from mmtune.models.weights import Tree
 
@@ -48,8 +49,7 @@ def empty_cache(spec: TextSpec, batch: int, slots: int, dtype: jnp.dtype) -> Cac
 
 def embed(weights: Tree, spec: TextSpec, token_ids: Array, dtype: jnp.dtype) -> Array:
     """Returns scaled token embeddings, (..., hidden) for token ids (...)."""
-    rows = jnp.take(weights["embedding"], token_ids, axis=0).astype(dtype)
-    return rows * jnp.asarray(spec.embedding_scale, dtype)
+    return table_rows(weights["embedding"], token_ids, dtype) * jnp.asarray(spec.embedding_scale, dtype)
 
 
 def decode_layers(
@@ -109,8 +109,12 @@ def decode_layers(
 
 def logits(weights: Tree, spec: TextSpec, hidden: Array) -> Array:
     """Returns float32 vocabulary logits (..., vocabulary) of hidden states (..., hidden)."""
-    head = weights["embedding"].T if spec.tied else weights["head"]
-    out = jnp.matmul(hidden, head.astype(hidden.dtype), preferred_element_type=wide(hidden.dtype))
+    head = weights["embedding"] if spec.tied else weights["head"]
+    if isinstance(head, Quantized):
+        out = (table_product if spec.tied else product)(hidden, head, wide(hidden.dtype))
+    else:
+        kernel = (head.T if spec.tied else head).astype(hidden.dtype)
+        out = jnp.matmul(hidden, kernel, preferred_element_type=wide(hidden.dtype))
     return soft_cap(out, spec.final_softcap)
 
 
@@ -178,7 +182,9 @@ def _layer(
 
     def project(inputs: Array, name: str, module: str) -> Array:
         kernel = weights[name]
-        if name == "o_proj":
+        if isinstance(kernel, Quantized):
+            pass  # a matrix already
+        elif name == "o_proj":
             kernel = kernel.reshape(-1, spec.hidden_dim)
         elif kernel.ndim == 3 and not spec.head_first:
             kernel = kernel.reshape(spec.hidden_dim, -1)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,11 @@ from mmtune.models.gguf_files import GgufFile
 from mmtune.models.gguf_tokenizer import gguf_tokenizer
 from mmtune.models.hf_config import read_config, spec_of
 from mmtune.models.hf_names import HEAD, Link, canonical, links
+from mmtune.models.quantized_tree import encoded, fill, members, quantized_tree
 from mmtune.models.safetensor_files import Place, TensorFiles
 from mmtune.models.spec import ModelSpec
 from mmtune.models.tokenizer import Tokenizer
-from mmtune.models.weights import model_variables
+from mmtune.models.weights import Tree, model_variables
 
 # Larger tensors are copied a few rows at a time: the peak is then the model and this much more.
 _PIECE = 64 * 2**20
@@ -26,12 +27,27 @@ _PIECE = 64 * 2**20
 _COMPUTED, _UNUSED = ("rotary_emb.inv_freq", "position_ids"), "vision_tower.head."
 
 
-def load_checkpoint(folder: Path, dtype: str) -> tuple[Any, ModelSpec]:
-    """Returns the backbone and the description by which it computes.
+class Loaded(NamedTuple):
+    """A model without its vocabulary.
+
+    Attributes:
+        backbone: The backbone.
+        spec: The description by which it computes.
+        variables: Its weights under the names of the forward pass; those that are quantised are not the backbone's.
+    """
+
+    backbone: Any
+    spec: ModelSpec
+    variables: Tree
+
+
+def load_checkpoint(folder: Path, dtype: str, quantize: str | None = None) -> Loaded:
+    """Returns a model's weights.
 
     Args:
         folder: With `config.json` and safetensors files.
         dtype: Of the weights in memory.
+        quantize: "int8" or "int4": keep them in so few bits; None: all in `dtype`.
 
     Raises:
         ModelError: When the checkpoint is broken or not of a supported family; names file and tensor.
@@ -39,15 +55,15 @@ def load_checkpoint(folder: Path, dtype: str) -> tuple[Any, ModelSpec]:
     files = TensorFiles(folder)
     names = _canonical_names(files)
     spec = read_config(folder, has_head=HEAD in names)
-    return _filled(spec, files, names, dtype), spec
+    return _filled(spec, files, names, dtype, quantize)
 
 
-def load_gguf(file: Path, dtype: str) -> tuple[Any, ModelSpec, Tokenizer]:
-    """Returns backbone, description and vocabulary of a GGUF file, its weights made wide again.
+def load_gguf(file: Path, dtype: str, quantize: str | None = None) -> tuple[Loaded, Tokenizer]:
+    """Returns weights and vocabulary of a GGUF file, its weights made wide again.
 
     Args:
         file: llama.cpp's file of a Llama, Gemma or Gemma 2.
-        dtype: Of the weights in memory.
+        dtype, quantize: As for `load_checkpoint`.
 
     Raises:
         ModelError: When the file is broken or not of a supported family; names file and tensor.
@@ -56,7 +72,7 @@ def load_gguf(file: Path, dtype: str) -> tuple[Any, ModelSpec, Tokenizer]:
     files = GgufFile(file)
     spec = spec_of(files.config(), file, has_head=HEAD in files)
     tokenizer = gguf_tokenizer(files)
-    return _filled(spec, files, {name: name for name in files}, dtype), spec, tokenizer
+    return _filled(spec, files, {name: name for name in files}, dtype, quantize), tokenizer
 
 
 class _Files(Protocol):
@@ -67,14 +83,17 @@ class _Files(Protocol):
     def read(self, name: str, rows: slice = ...) -> np.ndarray: ...
 
 
-def _filled(spec: ModelSpec, files: _Files, names: Mapping[str, str], dtype: str) -> Any:
+def _filled(spec: ModelSpec, files: _Files, names: Mapping[str, str], dtype: str, quantize: str | None) -> Loaded:
     """Returns a backbone with the weights of files; `names` are the tensors' by their canonical ones."""
     backbone = build_backbone(spec, dtype)
-    weights = links(spec, model_variables(backbone))
+    variables = model_variables(backbone)
+    if quantize is not None:
+        variables = quantized_tree(spec, variables, quantize)
+    weights = links(spec, variables)
     _check(weights, files, names, spec)
     for link in weights:
         _fill(link, files, names[link.name])
-    return backbone
+    return Loaded(backbone, spec, variables)
 
 
 def _canonical_names(files: TensorFiles) -> dict[str, str]:
@@ -117,16 +136,18 @@ def _more(names: list[str]) -> str:
 
 
 def _fill(link: Link, files: _Files, name: str) -> None:
-    variable, place = link.leaf, files[name]
+    leaf, place = link.leaf, files[name]
     if place.size <= _PIECE or link.rows is None:
-        variable.assign(jnp.asarray(link.read(files.read(name)), variable.dtype))
+        fill(leaf, link.read(files.read(name)))
         return
     step = max(1, _PIECE * place.shape[0] // place.size)
-    value = _zeros(variable)
+    variables = members(leaf)
+    held = [_zeros(variable) for variable in variables]
     for row in range(0, place.shape[0], step):
-        piece = link.read(files.read(name, slice(row, row + step)))
-        value = _put(value, jnp.asarray(piece, variable.dtype), row, link.rows)
-    variable.assign(value)
+        piece = encoded(leaf, link.read(files.read(name, slice(row, row + step))))
+        held = [_put(v, jnp.asarray(p, v.dtype), row, link.rows) for v, p in zip(held, piece, strict=True)]
+    for variable, value in zip(variables, held, strict=True):
+        variable.assign(value)
 
 
 def _zeros(variable: Any) -> jax.Array:

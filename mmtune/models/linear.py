@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mmtune.models.quantized import Quantized, dequantize, product
+
 Array = jax.Array
 
 
@@ -32,12 +34,13 @@ class Adapter:
 NO_ADAPTER = Adapter({}, 1.0)
 
 
-def linear(x: Array, kernel: Array, path: str, adapter: Adapter, bias: Array | None = None) -> Array:
+def linear(x: Array, kernel: Array | Quantized, path: str, adapter: Adapter, bias: Array | None = None) -> Array:
     """Returns `x @ kernel + bias`, plus the adapter's share where it has one for this module.
 
     Args:
         x: (..., inputs).
-        kernel: (inputs, outputs); or (heads, inputs, head_dim), which counts as (inputs, heads * head_dim).
+        kernel: (inputs, outputs), quantised or not; or (heads, inputs, head_dim), which counts as (inputs, heads *
+            head_dim).
         path: The module's path, as in PEFT's names without their "base_model.model." prefix.
         adapter: Adapter weights by path.
         bias: (outputs,) or None. DoRA's magnitude does not scale it, as in PEFT.
@@ -55,7 +58,9 @@ def linear(x: Array, kernel: Array, path: str, adapter: Adapter, bias: Array | N
     return y.reshape(*x.shape[:-1], -1)
 
 
-def _product(x: Array, kernel: Array) -> Array:
+def _product(x: Array, kernel: Array | Quantized) -> Array:
+    if isinstance(kernel, Quantized):
+        return product(x, kernel)
     kernel = kernel.astype(x.dtype)
     if kernel.ndim == 2:
         return x @ kernel
@@ -63,7 +68,9 @@ def _product(x: Array, kernel: Array) -> Array:
     return jnp.einsum("rd,ndh->rnh", x, kernel).reshape(-1, heads * width)
 
 
-def _adapted(x: Array, y: Array, kernel: Array, path: str, low_rank: Mapping[str, Array], adapter: Adapter) -> Array:
+def _adapted(
+    x: Array, y: Array, kernel: Array | Quantized, path: str, low_rank: Mapping[str, Array], adapter: Adapter
+) -> Array:
     a, b = low_rank["a"], low_rank["b"]
     inputs = x.astype(a.dtype)
     base = y
@@ -77,7 +84,8 @@ def _adapted(x: Array, y: Array, kernel: Array, path: str, low_rank: Mapping[str
     if "magnitude" in low_rank:
         # DoRA (arXiv 2402.09353): every output column of W + scale * A B is rescaled to a learned length; the length
         # itself takes no gradient (section 4.3 there).
-        full = as_matrix(kernel).astype(a.dtype) + a @ b * adapter.scale
+        matrix = dequantize(kernel) if isinstance(kernel, Quantized) else as_matrix(kernel)
+        full = matrix.astype(a.dtype) + a @ b * adapter.scale
         ratio = low_rank["magnitude"] / jax.lax.stop_gradient(jnp.linalg.norm(full, axis=0))
         return (y + (ratio - 1) * base.astype(a.dtype) + ratio * delta).astype(y.dtype)
     return (y + delta).astype(y.dtype)

@@ -13,6 +13,7 @@ from mmtune.models.hf_config import is_checkpoint
 from mmtune.models.hf_load import load_checkpoint, load_gguf
 from mmtune.models.hub import SCHEME, fetch
 from mmtune.models.peft_files import CONFIG, adapter_file, load_adapter, read_config
+from mmtune.models.quantized_tree import check_scheme
 from mmtune.models.spec import read_spec
 from mmtune.models.spm_tokenizer import SentencePieceTokenizer
 from mmtune.models.tiny import build_tiny, tiny_tokenizer, tiny_weights_path
@@ -27,7 +28,9 @@ _SCHEMES = ("kaggle://", "modelscope://", "gs://")
 _VOCABULARY = "assets/tokenizer/vocabulary.spm"
 
 
-def load(name: str | Path, *, precision: str = "float32", weights: str | None = None) -> Model:
+def load(
+    name: str | Path, *, precision: str = "float32", weights: str | None = None, quantize: str | None = None
+) -> Model:
     """Returns a model.
 
     Args:
@@ -36,12 +39,24 @@ def load(name: str | Path, *, precision: str = "float32", weights: str | None = 
         precision: Dtype of activations and products, "float32" or "bfloat16".
         weights: Dtype in memory of the weights of a Hugging Face checkpoint; None: the precision. Weights that are to
             be trained need float32: small steps are lost in bfloat16.
+        quantize: "int8" or "int4": keep the base weights in so few bits; they cannot be trained then, an adapter on
+            them can. None: as they are, or as a run had them.
 
     Raises:
         ModelError: When nothing of that name can be loaded; the message says what was tried.
     """
     _check_backend()
-    text = str(name)
+    if quantize is not None:
+        check_scheme(quantize)
+    model = _load(str(name), precision, weights, quantize)
+    if quantize is not None and model.quantized != quantize:
+        model.widen()
+        model.quantize(quantize)
+    return model
+
+
+def _load(text: str, precision: str, weights: str | None, quantize: str | None) -> Model:
+    """Returns a model; quantised only where that can be done as its weights are read."""
     if text == "tiny":
         return Model(_tiny(), tiny_tokenizer(), name="tiny", precision=precision)
     folder = fetch(text) if text.startswith(SCHEME) else Path(text)
@@ -50,10 +65,10 @@ def load(name: str | Path, *, precision: str = "float32", weights: str | None = 
     if (folder / CONFIG).is_file():
         return _load_peft(folder, text, precision)
     if text.lower().endswith(SUFFIX):
-        backbone, spec, tokenizer = load_gguf(folder, weights or precision)
-        return Model(backbone, tokenizer, name=text, precision=precision, spec=spec)
+        loaded, tokenizer = load_gguf(folder, weights or precision, quantize)
+        return Model(tokenizer=tokenizer, name=text, precision=precision, **loaded._asdict())
     if is_checkpoint(folder):
-        return _load_checkpoint(folder, text, precision, weights or precision)
+        return _load_checkpoint(folder, text, precision, weights or precision, quantize)
     if (folder / _PRESET_CONFIG).is_file():
         return _load_preset(str(folder), text, precision)
     if text.startswith(_SCHEMES) or text in preset_names():
@@ -99,7 +114,9 @@ def _load_run(folder: Path, precision: str) -> Model:
     from mmtune.recipe import read_recipe
 
     recipe = read_recipe(folder / RECIPE, {}, [])
-    model = load(recipe.model, precision=precision, weights="float32" if recipe.full else None)
+    model = load(
+        recipe.model, precision=precision, weights="float32" if recipe.full else None, quantize=recipe.quantize
+    )
     if model.lora is not None:
         model.bake()
     if recipe.full:
@@ -142,17 +159,18 @@ def _load_peft(folder: Path, name: str, precision: str) -> Model:
     return model
 
 
-def _load_checkpoint(folder: Path, name: str, precision: str, weights: str) -> Model:
+def _load_checkpoint(folder: Path, name: str, precision: str, weights: str, quantize: str | None) -> Model:
     from mmtune.models.hf_tokenizer import read_tokenizer
 
     tokenizer = read_tokenizer(folder)
-    backbone, spec = load_checkpoint(folder, weights)
+    loaded = load_checkpoint(folder, weights, quantize)
+    spec = loaded.spec
     if tokenizer.vocabulary_size > spec.text.vocabulary_size:
         raise ModelError(
             f"{folder}: the tokenizer has {tokenizer.vocabulary_size} tokens, the model embeddings for "
             f"{spec.text.vocabulary_size}: they do not belong together"
         )
-    return Model(backbone, tokenizer, name=name, precision=precision, spec=spec)
+    return Model(tokenizer=tokenizer, name=name, precision=precision, **loaded._asdict())
 
 
 def _load_preset(place: str, name: str, precision: str) -> Model:

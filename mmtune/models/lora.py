@@ -9,6 +9,7 @@ import numpy as np
 from mmtune.models.linear import Adapter
 from mmtune.models.lora_config import LoRA
 from mmtune.models.modules import linear_kernels, matrix_shape, select, to_kernel, to_matrix
+from mmtune.models.quantized import wide_array
 from mmtune.models.spec import ModelSpec
 from mmtune.models.weights import Tree
 
@@ -42,7 +43,8 @@ class LoraWeights(keras.layers.Layer):
                 "b": self._weight(path, "b", (config.rank, outputs), "zeros"),
             }
             if config.dora:
-                lengths = np.linalg.norm(np.asarray(to_matrix(spec, path, kernels[path].value), "float32"), axis=0)
+                matrix = to_matrix(spec, path, wide_array(kernels[path]))
+                lengths = np.linalg.norm(np.asarray(matrix, "float32"), axis=0)
                 weights["magnitude"] = self._weight(path, "magnitude", (outputs,), "ones")
                 weights["magnitude"].assign(lengths)
             self.table[path] = weights

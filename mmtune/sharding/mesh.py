@@ -24,6 +24,10 @@ RULES: dict[str, tuple[str | None, ...]] = {
     r"(.*/)?transformer_layer_\d+/self_attention/attention_output/kernel": ("model", None, None),
     r"(.*/)?transformer_layer_\d+/feedforward_(intermediate|gate)_dense/kernel": (None, "model"),
     r"(.*/)?transformer_layer_\d+/feedforward_output_dense/kernel": ("model", None),
+    # Quantised weights are matrices under names of our own; scales of what is divided by rows stay whole.
+    r"quantized/.*/embedding/(values|scale)": ("model", None),
+    r"quantized/.*/(self_attn/q_proj|mlp/gate_proj|mlp/up_proj)/(values|scale)": (None, "model"),
+    r"quantized/.*/(self_attn/o_proj|mlp/down_proj)/values": ("model", None),
 }
 
 

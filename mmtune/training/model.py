@@ -33,18 +33,27 @@ class Trainer(keras.Model):
     def __init__(self, model: Model, recipe: Recipe, labels: int = 0):
         super().__init__(name="trainer")
         self.recipe = recipe
-        self.backbone = model.backbone
         self.lora = None if recipe.full else model.lora
         self.seeds = keras.random.SeedGenerator(recipe.seed)
         self._spec = model.spec
         self._tokenizer = model.tokenizer
         self._tree = _Opaque(model.variables)
-        self.backbone.trainable = recipe.full
-        if recipe.full and model.spec.vision is not None:
-            self.backbone.vit_encoder.trainable = recipe.tunes_vision
+        self.base = self._base(model)
         self._counts = (labels,)
         self.head = self._make_head(labels) if labels else None
         self.built = True
+
+    def _base(self, model: Model) -> Any:
+        """Returns what holds the base weights, with those trainable that the recipe trains."""
+        if model.quantized:  # they are not the backbone's, whose own have no values
+            leaves = jax.tree.leaves(model.variables)
+            for variable in leaves:
+                variable.trainable = False
+            return leaves
+        model.backbone.trainable = self.recipe.full
+        if self.recipe.full and model.spec.vision is not None:
+            model.backbone.vit_encoder.trainable = self.recipe.tunes_vision
+        return model.backbone
 
     @property
     def lasting_variables(self) -> list[keras.Variable]:

@@ -16,10 +16,11 @@ from mmtune.recipe import Recipe
 from mmtune.api import train_recipe
 mesh, out = sys.argv[1] or None, sys.argv[2]
 recipe = Recipe(task="detection", data="shapes:train?n=8&max_objects=2", model="tiny", out=out, steps=3, batch_size=4,
-                full="full" in out, log_every=1, buckets=1, mesh=mesh)
+                full="full" in out, log_every=1, buckets=1, mesh=mesh,
+                quantize=next((scheme for scheme in ("int8", "int4") if scheme in out), None))
 model = train_recipe(recipe, verbose=False).model
 layer = model.variables["text"]["layers"][0]
-query, key = layer["q_proj"], layer["k_proj"]
+query, key = (getattr(layer[name], "values", layer[name]) for name in ("q_proj", "k_proj"))
 print(query.value.sharding.shard_shape(query.shape), key.value.sharding.is_fully_replicated)
 print(len(model.generate([model.pixels(__import__("PIL.Image").Image.new("RGB", (9, 9)))], ["detect circle"], 4)))
 """
@@ -33,14 +34,18 @@ def losses(folder, name, mesh):
         return [float(row["loss"]) for row in csv.DictReader(file)], said
 
 
-@pytest.mark.parametrize("kind", ["lora", "full"])
+# Of the first layer's query weights on a device: half of the heads; quantised half of the columns, two rows a byte.
+SHARDS = {"lora": (2, 160, 40), "full": (2, 160, 40), "int8": (160, 80), "int4": (80, 80)}
+
+
+@pytest.mark.parametrize("kind", SHARDS)
 def test_a_mesh_gives_the_losses_of_one_device(tmp_path, kind):
     one, _ = losses(tmp_path, f"{kind}-one", "")
     four, said = losses(tmp_path, f"{kind}-four", "data=2,model=2")
     assert four[0] == pytest.approx(one[0], rel=1e-6)
     # Adam divides by the gradient's own size, so that rounding is blown up from the second step on.
     assert four == pytest.approx(one, rel=1e-4)
-    assert said.startswith("(2, 160, 40) True")
+    assert said.startswith(f"{SHARDS[kind]} True")
 
 
 @pytest.mark.parametrize("text", ["data=0", "model", "rows=2", "data=x", ""])

@@ -15,13 +15,15 @@ from mmtune.data.batch import Row, collate
 from mmtune.data.pixels import RESAMPLING
 from mmtune.errors import ModelError, UsageError, unknown_name
 from mmtune.files import write_json
-from mmtune.models.hf_config import PROCESSOR
-from mmtune.models.hf_export import write_checkpoint
+from mmtune.models.hf_config import CONFIG, PROCESSOR
+from mmtune.models.hf_export import config_of, write_checkpoint
 from mmtune.models.hub import SCHEME
 from mmtune.models.linear import NO_ADAPTER, Adapter
 from mmtune.models.load import load
 from mmtune.models.lora import LoraWeights
 from mmtune.models.peft_files import WEIGHTS, load_adapter, read_config, save_adapter
+from mmtune.models.quantized import SCHEMES
+from mmtune.models.quantized_files import write_quantized
 from mmtune.models.scorer import target_logits
 from mmtune.models.spec import VisionSpec, read_spec
 from mmtune.models.spm_tokenizer import SentencePieceTokenizer
@@ -30,8 +32,8 @@ from mmtune.models.weights import Tree, values
 if TYPE_CHECKING:
     from mmtune.model import Model
 
-FORMATS = ("hf", "peft", "keras")
-"""A Hugging Face checkpoint, a PEFT adapter, a Keras preset."""
+FORMATS = ("hf", "peft", "keras", "int8", "int4")
+"""A Hugging Face checkpoint, a PEFT adapter, a Keras preset; weights in few bits, which only mmtune reads."""
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -55,9 +57,14 @@ def export(model: "Model", out: str | Path, form: str, dtype: str | None = None)
     """
     out = Path(out)
     check_export(out, form, dtype)
-    write: Callable[[Model, Path, str], float] = {"hf": _checkpoint, "peft": _adapter, "keras": _preset}[form]
-    if form != "peft" and model.quantized:
-        model = _wide(model)
+    forms: dict[str, Callable[[Model, Path, str], float]] = {"hf": _checkpoint, "peft": _adapter, "keras": _preset}
+    write = forms.get(form, _quantized)
+    if form in SCHEMES and (model.quantized != form or model.lora is not None):
+        model = model.copy()
+        model.bake()
+        model.quantize(form)
+    elif form in ("hf", "keras") and model.quantized:
+        model = model.copy()
     work = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     work.mkdir(parents=True)
     try:
@@ -88,21 +95,12 @@ def check_export(out: Path, form: str, dtype: str | None) -> None:
 
 def _checkpoint(model: "Model", folder: Path, dtype: str) -> float:
     """Writes a Hugging Face checkpoint and returns how far its logits lie from the model's."""
-    vision, tokenizer = model.spec.vision, model.tokenizer
-    ids: dict[str, Any] = {f"{name}_token_id": getattr(tokenizer, name) for name in ("bos", "eos", "pad")}
-    image = tokenizer.find("<image>")
-    # A vocabulary without a token for pictures: the first id behind it, as in the published checkpoints.
-    images = {} if vision is None else {"image_token_index": tokenizer.vocabulary_size if image is None else image}
     with _folded(model, True):
-        write_checkpoint(folder, model.spec, model.variables, dtype, tokens=ids | images)
+        write_checkpoint(folder, model.spec, model.variables, dtype, tokens=_ids(model))
         ours = jax.tree.map(lambda array: array.astype(dtype), values(model.variables))
-    tokenizer.save(folder)
-    ends = list(model.weights().ends)
-    write_json(folder / "generation_config.json", ids | {"eos_token_id": ends if len(ends) > 1 else ends[0]})
-    if vision is not None:
-        write_json(folder / PROCESSOR, _processor(vision))
+    _describe(model, folder)
     again = load(folder, weights=dtype)
-    if again.spec != model.spec or again.tokenizer.vocabulary_size != tokenizer.vocabulary_size:
+    if again.spec != model.spec or again.tokenizer.vocabulary_size != model.tokenizer.vocabulary_size:
         return np.inf
     return _apart(model, (ours, NO_ADAPTER), (values(again.variables), NO_ADAPTER))
 
@@ -136,22 +134,33 @@ def _preset(model: "Model", folder: Path, _: str) -> float:
     return _apart(model, (ours, NO_ADAPTER), (values(load(folder).variables), NO_ADAPTER))
 
 
-def _wide(model: "Model") -> "Model":
-    """Returns the model with wide weights that mean what its quantised ones do; it shares the adapter."""
-    from mmtune.model import Model
+def _quantized(model: "Model", folder: Path, dtype: str) -> float:
+    """Writes a quantised model and returns how far its logits lie from the model's."""
+    write_quantized(folder, model.spec, model.variables)
+    write_json(folder / CONFIG, config_of(model.spec, dtype) | _ids(model))
+    _describe(model, folder)
+    return _apart(model, (values(model.variables), NO_ADAPTER), (values(load(folder).variables), NO_ADAPTER))
 
-    other = Model(
-        model.backbone,
-        model.tokenizer,
-        name=model.name,
-        precision=model.precision,
-        setup=model.setup,
-        spec=model.spec,
-        variables=model.variables,
-    )
-    other.widen()
-    other.lora = model.lora
-    return other
+
+def _ids(model: "Model") -> dict[str, int]:
+    """Returns the ids that `config.json` names."""
+    tokenizer = model.tokenizer
+    ids = {f"{name}_token_id": getattr(tokenizer, name) for name in ("bos", "eos", "pad")}
+    if model.spec.vision is None:
+        return ids
+    image = tokenizer.find("<image>")
+    # A vocabulary without a token for pictures: the first id behind it, as in the published checkpoints.
+    return ids | {"image_token_index": tokenizer.vocabulary_size if image is None else image}
+
+
+def _describe(model: "Model", folder: Path) -> None:
+    """Writes what belongs to the weights: the vocabulary, how to generate, how to prepare pictures."""
+    model.tokenizer.save(folder)
+    ids: dict[str, Any] = {name: number for name, number in _ids(model).items() if name != "image_token_index"}
+    ends = list(model.weights().ends)
+    write_json(folder / "generation_config.json", ids | {"eos_token_id": ends if len(ends) > 1 else ends[0]})
+    if model.spec.vision is not None:
+        write_json(folder / PROCESSOR, _processor(model.spec.vision))
 
 
 @contextmanager

@@ -105,6 +105,21 @@ class Model:
         if self.quantized:
             self._rebuild(None)
 
+    def copy(self) -> "Model":
+        """Returns the model with wide weights of its own; the adapter is the same."""
+        other = Model(
+            self.backbone,
+            self.tokenizer,
+            name=self.name,
+            precision=self.precision,
+            setup=self.setup,
+            spec=self.spec,
+            variables=self.variables,
+        )
+        other._rebuild(None)
+        other.base, other.lora = self.base, self.lora
+        return other
+
     def _rebuild(self, scheme: str | None) -> None:
         backbone = build_backbone(self.spec, self.backbone.dtype_policy.variable_dtype, self.backbone.name)
         variables = model_variables(backbone)

@@ -9,7 +9,9 @@ import typer
 def export(
     model: Annotated[str, typer.Argument(help="tiny, a preset, or a folder such as a run.")],
     out: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
-    format_: Annotated[str, typer.Option("--format", help="hf (transformers), peft (the adapter), or keras.")] = "hf",
+    format_: Annotated[
+        str, typer.Option("--format", help="hf (transformers), peft (the adapter), keras, int8, int4.")
+    ] = "hf",
     dtype: Annotated[
         str | None, typer.Option(help="Of the weights: float32, bfloat16 or float16.  [default: as they are]")
     ] = None,

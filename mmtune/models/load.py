@@ -13,6 +13,8 @@ from mmtune.models.hf_config import is_checkpoint
 from mmtune.models.hf_load import load_checkpoint, load_gguf
 from mmtune.models.hub import SCHEME, fetch
 from mmtune.models.peft_files import CONFIG, adapter_file, load_adapter, read_config
+from mmtune.models.quantized_files import FILE as QUANTIZED
+from mmtune.models.quantized_files import load_quantized
 from mmtune.models.quantized_tree import check_scheme
 from mmtune.models.spec import read_spec
 from mmtune.models.spm_tokenizer import SentencePieceTokenizer
@@ -163,7 +165,8 @@ def _load_checkpoint(folder: Path, name: str, precision: str, weights: str, quan
     from mmtune.models.hf_tokenizer import read_tokenizer
 
     tokenizer = read_tokenizer(folder)
-    loaded = load_checkpoint(folder, weights, quantize)
+    ours = (folder / QUANTIZED).is_file()
+    loaded = load_quantized(folder, weights) if ours else load_checkpoint(folder, weights, quantize)
     spec = loaded.spec
     if tokenizer.vocabulary_size > spec.text.vocabulary_size:
         raise ModelError(

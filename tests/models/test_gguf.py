@@ -108,7 +108,7 @@ def backbone_of(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_weights_and_description_are_those_that_were_written(tmp_path, family):
     backbone = backbone_of(family)
-    again, spec, _ = load_gguf(write(tmp_path / "m.gguf", family, backbone), "float32")
+    (again, spec, _), _ = load_gguf(write(tmp_path / "m.gguf", family, backbone), "float32")
     assert spec == read_spec(backbone)
     for ours, theirs in zip(backbone.weights, again.weights, strict=True):
         np.testing.assert_allclose(np.asarray(theirs), np.asarray(ours), atol=1e-6, err_msg=ours.path)
@@ -117,14 +117,14 @@ def test_weights_and_description_are_those_that_were_written(tmp_path, family):
 def test_packed_weights_are_near(tmp_path):
     backbone = backbone_of("llama3")
     packed = gguf.GGMLQuantizationType.Q8_0
-    again, _, _ = load_gguf(write(tmp_path / "m.gguf", "llama3", backbone, packed=packed), "float32")
+    (again, _, _), _ = load_gguf(write(tmp_path / "m.gguf", "llama3", backbone, packed=packed), "float32")
     apart = [np.abs(np.asarray(a) - np.asarray(b)).max() for a, b in zip(backbone.weights, again.weights, strict=True)]
     assert 1e-5 < max(apart) < 0.05
 
 
 @pytest.mark.parametrize("name", MADE)
 def test_the_vocabulary_is_the_one_that_was_written(tmp_path, name):
-    _, _, tokenizer = load_gguf(
+    _, tokenizer = load_gguf(
         write(tmp_path / "m.gguf", "llama3", backbone_of("llama3"), (name, MADE[name])), "float32"
     )
     for text in TEXTS:

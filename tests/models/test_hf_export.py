@@ -44,7 +44,7 @@ def test_weights_and_description_come_back(tmp_path, name, largest):
     backbone = backbone_of(name)
     spec = read_spec(backbone)
     write_checkpoint(tmp_path, spec, model_variables(backbone), "float32", largest=largest)
-    again, found = load_checkpoint(tmp_path, "float32")
+    again, found, _ = load_checkpoint(tmp_path, "float32")
     assert found == spec
     for ours, theirs in zip(backbone.weights, again.weights, strict=True):
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs), err_msg=ours.path)
@@ -68,6 +68,6 @@ def test_narrow_weights(tmp_path, dtype):
     write_checkpoint(tmp_path, read_spec(backbone), model_variables(backbone), dtype)
     assert TensorFiles(tmp_path).dtypes == {dtype}
     assert json.loads((tmp_path / "config.json").read_text())["torch_dtype"] == dtype
-    again, _ = load_checkpoint(tmp_path, "float32")
+    again, _, _ = load_checkpoint(tmp_path, "float32")
     for ours, theirs in zip(backbone.weights, again.weights, strict=True):
         np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=2**-8, atol=1e-6)

@@ -12,7 +12,7 @@ from commands import run
 
 import mmtune
 from mmtune.data.batch import Row, collate
-from mmtune.errors import UsageError
+from mmtune.errors import ModelError, UsageError
 from mmtune.model import Model
 from mmtune.models.lora_config import LoRA
 from mmtune.models.quantized import GROUP, Quantized, dequantize, product, quantize, table_product, table_rows
@@ -196,6 +196,62 @@ def test_a_checkpoint_is_quantised_as_it_is_read(tmp_path, monkeypatch):
         whole = mmtune.load("tiny", quantize=scheme)
         for one, two in zip(jax.tree.leaves(streamed.variables), jax.tree.leaves(whole.variables), strict=True):
             np.testing.assert_array_equal(np.asarray(one.value), np.asarray(two.value))
+
+
+@pytest.mark.parametrize(("scheme", "most"), [("int8", 0.29), ("int4", 0.2)])
+def test_a_quantised_model_is_a_small_file_that_loads_as_it_is(scheme, most, tmp_path):
+    model = mmtune.load("tiny", quantize=scheme)
+    model.export(tmp_path / "small", scheme)
+    mmtune.load("tiny").export(tmp_path / "hf")
+    sizes = [(tmp_path / name).stat().st_size for name in ("small/quantized.safetensors", "hf/model.safetensors")]
+    assert sizes[0] < most * sizes[1]
+    again = mmtune.load(tmp_path / "small")
+    assert again.quantized == scheme
+    for one, two in zip(jax.tree.leaves(model.variables), jax.tree.leaves(again.variables), strict=True):
+        np.testing.assert_array_equal(np.asarray(one.value), np.asarray(two.value))
+    assert mmtune.load(tmp_path / "small", quantize="int8").quantized == "int8"
+
+
+def test_an_export_in_few_bits_leaves_the_model_as_it_was(tmp_path):
+    model = mmtune.load("tiny")
+    lora = model.add_lora(LoRA(rank=2))
+    for weights in lora.table.values():
+        weights["b"].assign(np.random.default_rng(0).normal(0, 0.3, weights["b"].shape))
+    before = [np.array(variable.value) for variable in jax.tree.leaves(model.variables)]
+    model.export(tmp_path / "small", "int8")
+    assert model.lora is lora
+    for one, two in zip(before, jax.tree.leaves(model.variables), strict=True):
+        np.testing.assert_array_equal(one, np.asarray(two.value))
+    baked = mmtune.load(tmp_path / "small")
+    assert baked.lora is None
+    picture = np.random.default_rng(0).integers(0, 256, (120, 120, 3), np.uint8)
+    one, two = (m.score([picture], ["caption en"], ["a red star"])[0].logprobs for m in (model, baked))
+    model.drop_lora()
+    without = model.score([picture], ["caption en"], ["a red star"])[0].logprobs
+    lost, adapted = (np.abs(np.array(one) - np.array(other)).max() for other in (two, without))
+    assert 0 < lost < adapted / 5
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:-9]), "cut off"),
+        (lambda file: file.write_bytes(b"x"), "no safetensors file"),
+        (lambda file: rename(file, "language_model.norm.weight", "other"), "expected the tensor language_model.norm"),
+    ],
+)
+def test_broken_files_are_said(change, words, tmp_path):
+    mmtune.load("tiny").export(tmp_path / "small", "int4")
+    change(tmp_path / "small" / "quantized.safetensors")
+    with pytest.raises(ModelError, match=words):
+        mmtune.load(tmp_path / "small")
+
+
+def rename(file, old, new):
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(file)
+    save_file({new if name == old else name: array for name, array in tensors.items()}, file, {"quantize": "int4"})
 
 
 def test_bfloat16_weights_are_quantised_like_their_wide_values():

@@ -32,7 +32,7 @@ CASES = {
 
 def same(theirs, folder, dtype="float32"):
     """Returns the largest difference of logits as a share of the largest logit."""
-    backbone, spec = load_checkpoint(folder, dtype)
+    backbone, spec, _ = load_checkpoint(folder, dtype)
     ids, segment_ids = token_ids(), segments()
     pictures = images() if spec.vision else None
     ours = our_logits(backbone, ids, segment_ids, pictures, spec=spec)
@@ -113,7 +113,7 @@ def test_a_larger_picture(tmp_path):
         theirs.save_pretrained(tmp_path)
     finally:
         _VISION["image_size"] //= 2
-    backbone, spec = load_checkpoint(tmp_path, "float32")
+    backbone, spec, _ = load_checkpoint(tmp_path, "float32")
     pictures = np.random.default_rng(3).uniform(-1, 1, (2, 56, 56, 3)).astype("float32")
     ids, segment_ids = token_ids(), segments()
     theirs.config.text_config.num_image_tokens = spec.image_tokens
@@ -126,7 +126,7 @@ def test_what_we_write_is_the_same_model_there(case, tmp_path):
     """Read by us and written again, transformers finds every weight and setting: the very same logits."""
     theirs = model(case)
     theirs.save_pretrained(tmp_path / "theirs")
-    backbone, spec = load_checkpoint(tmp_path / "theirs", "float32")
+    backbone, spec, _ = load_checkpoint(tmp_path / "theirs", "float32")
     (tmp_path / "ours").mkdir()
     tokens = {"image_token_index": theirs.config.image_token_id} if spec.vision else {}
     write_checkpoint(tmp_path / "ours", spec, model_variables(backbone), "float32", tokens=tokens, largest=100_000)

@@ -16,13 +16,13 @@ from mmtune.models.gguf_tokenizer import gguf_tokenizer
 from mmtune.models.hf_config import read_config, spec_of
 from mmtune.models.hf_names import HEAD, Link, canonical, links
 from mmtune.models.quantized_tree import encoded, fill, members, quantized_tree
-from mmtune.models.safetensor_files import Place, TensorFiles
+from mmtune.models.safetensor_files import Place, TensorFiles, contiguous
 from mmtune.models.spec import ModelSpec
 from mmtune.models.tokenizer import Tokenizer
 from mmtune.models.weights import Tree, model_variables
 
 # Larger tensors are copied a few rows at a time: the peak is then the model and this much more.
-_PIECE = 64 * 2**20
+_PIECE = 16 * 2**20
 # Tables that other libraries computed and stored; and a pooling head that PaliGemma never asks.
 _COMPUTED, _UNUSED = ("rotary_emb.inv_freq", "position_ids"), "vision_tower.head."
 
@@ -138,13 +138,13 @@ def _more(names: list[str]) -> str:
 def _fill(link: Link, files: _Files, name: str) -> None:
     leaf, place = link.leaf, files[name]
     if place.size <= _PIECE or link.rows is None:
-        fill(leaf, link.read(files.read(name)))
+        fill(leaf, contiguous(link.read(files.read(name))))
         return
     step = max(1, _PIECE * place.shape[0] // place.size)
     variables = members(leaf)
     held = [_zeros(variable) for variable in variables]
     for row in range(0, place.shape[0], step):
-        piece = encoded(leaf, link.read(files.read(name, slice(row, row + step))))
+        piece = encoded(leaf, contiguous(link.read(files.read(name, slice(row, row + step)))))
         held = [_put(v, jnp.asarray(p, v.dtype), row, link.rows) for v, p in zip(held, piece, strict=True)]
     for variable, value in zip(variables, held, strict=True):
         variable.assign(value)

@@ -6,6 +6,7 @@ wants them back, and a checkpoint of many gigabytes would look as if it were hel
 
 import json
 import math
+import mmap
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ class TensorFiles(Mapping[str, Place]):
             first, last, _ = rows.indices(shape[0])
             a_row = size // max(1, shape[0])
             shape, start, size = (last - first, *shape[1:]), start + first * a_row, (last - first) * a_row
-        raw = np.empty(size, np.uint8)
+        raw = fresh((size,), np.uint8)
         with place.file.open("rb") as file:
             file.seek(start)
             if file.readinto(raw.data) != size:
@@ -112,6 +113,24 @@ class TensorFiles(Mapping[str, Place]):
     def dtypes(self) -> set[str]:
         """The numpy names of the dtypes of all tensors of floating point numbers."""
         return {_DTYPES[place.dtype] for place in self._places.values() if place.dtype in _DTYPES}
+
+
+def fresh(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Returns an array in memory of its own, which goes back to the system with it.
+
+    From the heap, what is large and short-lived would leave gaps between what stays, as large as half a model.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return np.frombuffer(mmap.mmap(-1, max(size, 1)), dtype, math.prod(shape)).reshape(shape)
+
+
+def contiguous(array: np.ndarray) -> np.ndarray:
+    """Returns an array that lies in memory in the order of its axes: itself, or a copy in memory of its own."""
+    if array.flags.c_contiguous:
+        return array
+    copy = fresh(array.shape, array.dtype)
+    np.copyto(copy, array)
+    return copy
 
 
 def numpy_dtype(name: str) -> np.dtype:

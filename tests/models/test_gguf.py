@@ -124,9 +124,7 @@ def test_packed_weights_are_near(tmp_path):
 
 @pytest.mark.parametrize("name", MADE)
 def test_the_vocabulary_is_the_one_that_was_written(tmp_path, name):
-    _, tokenizer = load_gguf(
-        write(tmp_path / "m.gguf", "llama3", backbone_of("llama3"), (name, MADE[name])), "float32"
-    )
+    _, tokenizer = load_gguf(write(tmp_path / "m.gguf", "llama3", backbone_of("llama3"), (name, MADE[name])), "float32")
     for text in TEXTS:
         assert tokenizer.encode(text) == MADE[name].encode(text, add_special_tokens=False).ids, text
     assert tokenizer.start == [MADE[name].token_to_id("<s>")]

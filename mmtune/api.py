@@ -127,6 +127,7 @@ def train_recipe(
                 held.quantize(recipe.quantize)
         else:
             held = load(name, precision=recipe.precision, weights=weights, quantize=recipe.quantize)
+        held.spec = recipe.pictures.applied(held.spec)
         faults = [*training.faults, *(validation.faults if validation is not None else ())]
         display = Display(quiet=not verbose)
         done = fit(held, recipe, training, validation, resume=resume, display=display, faults=faults)

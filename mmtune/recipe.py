@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmtune.data.augment import Augment
 from mmtune.errors import MmtuneError, RecipeError
@@ -15,6 +15,9 @@ from mmtune.models.lora_config import LoRA
 from mmtune.registry import task_class
 from mmtune.settings import assign, build, plain
 from mmtune.sharding.mesh import mesh_problems
+
+if TYPE_CHECKING:
+    from mmtune.models.spec import ModelSpec
 
 BELOW_ONE = math.nextafter(1.0, 0.0)
 LARGEST = sys.float_info.max
@@ -69,6 +72,42 @@ class Dense:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """How pictures are prepared, in place of what the checkpoint says; None: as it says.
+
+    Attributes:
+        mean, std: Of red, green and blue: what is taken off colours in 0..1, and what they are divided by then.
+        resample: How they are brought to the model's size.
+    """
+
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    resample: Literal["bilinear", "bicubic"] | None = None
+
+    def problems(self) -> list[str]:
+        """Returns what is wrong, a sentence each."""
+        problems = []
+        if self.mean is not None and not all(0 <= value <= 1 for value in self.mean):
+            problems.append(f"pictures.mean: expected three numbers from 0 to 1, got {list(self.mean)}")
+        if self.std is not None and not all(0 < value <= 1 for value in self.std):
+            problems.append(f"pictures.std: expected three numbers above 0, at most 1, got {list(self.std)}")
+        return problems
+
+    def applied(self, spec: "ModelSpec") -> "ModelSpec":
+        """Returns a model's description with these settings.
+
+        Raises:
+            RecipeError: When there are any, and the model does not see.
+        """
+        changes = {name: value for name, value in vars(self).items() if value is not None}
+        if not changes:
+            return spec
+        if spec.vision is None:
+            raise RecipeError([f"pictures.{next(iter(changes))}: the model is for text alone: leave it out"])
+        return replace(spec, vision=replace(spec.vision, **changes))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that decides a run.
 
@@ -101,6 +140,7 @@ class Recipe:
         buckets: Most row lengths that are compiled.
         optimizer: AdamW.
         dense: Dense supervision, for tasks with boxes where the vision tower is tuned.
+        pictures: How pictures are prepared, where that should not be as the checkpoint says.
         augment: Changes to training pictures.
         options: The task's own options.
         classes: Class names; empty: the data's.
@@ -133,6 +173,7 @@ class Recipe:
     buckets: int = 4
     optimizer: Optimizer = field(default_factory=Optimizer)
     dense: Dense = field(default_factory=Dense)
+    pictures: Pictures = field(default_factory=Pictures)
     augment: Augment = field(default_factory=Augment)
     options: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
@@ -171,6 +212,7 @@ class Recipe:
         if self.full and self.quantize:
             problems.append(f"quantize: weights in {self.quantize} cannot be trained: leave out full, or quantize")
         problems += self._dense_problems()
+        problems += self.pictures.problems()
         problems += _optimizer_problems(self.optimizer)
         try:
             build(task_class(self.task).Options, self.options, "options.")

@@ -126,6 +126,7 @@ def _load_run(folder: Path, precision: str) -> Model:
         assign_weights(model.backbone.weights, folder / TRAINED)
     else:
         load_adapter(model.add_lora(recipe.lora, recipe.seed), folder / ADAPTER)
+    model.spec = recipe.pictures.applied(model.spec)
     model.name = str(folder)
     model.setup = setup_of(recipe)
     return model

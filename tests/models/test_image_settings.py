@@ -8,14 +8,17 @@ import pytest
 from backbones import make
 from PIL import Image
 
+import mmtune
 from mmtune.data.augment import Augment
 from mmtune.data.dataset import FaultLog
 from mmtune.data.images import FilePicture
+from mmtune.errors import RecipeError
 from mmtune.model import Model
 from mmtune.models.spec import read_spec
 from mmtune.models.tiny import tiny_tokenizer
 from mmtune.models.vision import encode_images
 from mmtune.models.weights import model_variables, values
+from mmtune.recipe import Pictures, Recipe
 from mmtune.records import Record
 from mmtune.registry import task_class
 from mmtune.training.examples import RowMaker, list_examples
@@ -52,3 +55,29 @@ def test_pictures_are_resampled_as_the_checkpoint_says(tmp_path, resample):
     examples = list_examples([record], task, model.tokenizer, FaultLog())
     rows = RowMaker(examples, task, model.tokenizer, side, Augment(), seed=0, resample=resample)
     np.testing.assert_array_equal(rows(0, 0).image, expected)
+
+
+def test_a_recipe_goes_before_the_checkpoint_and_stays_with_the_run(tmp_path):
+    given = {"resample": "bicubic", "mean": (0.4, 0.5, 0.6)}
+    done = mmtune.train(
+        "tiny",
+        task="captioning",
+        data="shapes:train?n=2",
+        out=tmp_path / "run",
+        steps=1,
+        pictures=given,
+        verbose=False,
+    )
+    side = done.model.spec.vision.image_size
+    bicubic = np.asarray(Image.fromarray(PIXELS).resize((side, side), Image.Resampling.BICUBIC))
+    for model in (done.model, mmtune.load(tmp_path / "run")):
+        assert model.spec.vision == replace(mmtune.load("tiny").spec.vision, **given)
+        np.testing.assert_array_equal(model.pixels(PIXELS), bicubic)
+
+
+def test_odd_settings_are_refused():
+    for given, words in (({"std": (0.5, 0.0, 0.5)}, "pictures.std"), ({"mean": (0.5, 2, 0)}, "pictures.mean")):
+        with pytest.raises(RecipeError, match=words):
+            Recipe(task="captioning", data="shapes", pictures=Pictures(**given))
+    with pytest.raises(RecipeError, match="text alone"):
+        Pictures(resample="bicubic").applied(read_spec(make("gemma")))

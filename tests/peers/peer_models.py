@@ -1,62 +1,18 @@
-"""Small random models of transformers, and their weights copied by hand into KerasHub backbones."""
+"""Small random models of transformers, their weights copied by hand into KerasHub backbones of the same sizes."""
 
 import numpy as np
 import torch
-from backbones import GEMMA, GEMMA_2, VISION, make
-from transformers import (
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    GemmaConfig,
-    GemmaForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PaliGemmaConfig,
-    PaliGemmaForConditionalGeneration,
-)
+from backbones import make
 
-IMAGE_TOKEN = 255
-LLAMA_ROPE = {"rope_type": "default", "rope_theta": 500.0}
-# Long wavelengths must lie on both sides of 64 / 1 and 64 / 4 tokens, so that all three branches are taken.
-LLAMA_3_1_ROPE = {
-    "rope_type": "llama3",
-    "rope_theta": 500.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
+from benchmarks.fidelity.models import IMAGE_TOKEN, LLAMA_3_1_ROPE, LLAMA_ROPE, build, randomise
+
+__all__ = ["IMAGE_TOKEN", "KERAS_LLAMA_3_1", "LLAMA_3_1_ROPE", "LLAMA_ROPE", "build", "pair", "randomise"]
+
 KERAS_LLAMA_3_1 = {
     "rope_frequency_adjustment_factor": 8.0,
     "rope_low_freq_factor": 1.0,
     "rope_high_freq_factor": 4.0,
     "rope_pretraining_sequence_length": 64,
-}
-_TEXT = {
-    "vocab_size": 256,
-    "num_hidden_layers": GEMMA["num_layers"],
-    "num_attention_heads": GEMMA["num_query_heads"],
-    "num_key_value_heads": GEMMA["num_key_value_heads"],
-    "hidden_size": GEMMA["hidden_dim"],
-    "intermediate_size": GEMMA["intermediate_dim"] // 2,
-    "head_dim": GEMMA["head_dim"],
-    "attn_implementation": "eager",
-}
-_TEXT_2 = {
-    "query_pre_attn_scalar": GEMMA["head_dim"],
-    "attn_logit_softcapping": GEMMA_2["attention_logit_soft_cap"],
-    "final_logit_softcapping": GEMMA_2["final_logit_soft_cap"],
-    "sliding_window": GEMMA_2["sliding_window_size"],
-}
-_VISION = {
-    "model_type": "siglip_vision_model",
-    "image_size": VISION["image_size"],
-    "patch_size": VISION["vit_patch_size"],
-    "num_attention_heads": VISION["vit_num_heads"],
-    "hidden_size": VISION["vit_hidden_dim"],
-    "num_hidden_layers": VISION["vit_num_layers"],
-    "intermediate_size": VISION["vit_intermediate_dim"],
-    "vision_use_head": False,
-    "attn_implementation": "eager",
 }
 
 
@@ -73,42 +29,6 @@ def pair(family, keras=None, **changes):
     backbone = make(family, **(keras or {}))
     copy(theirs, backbone)
     return theirs, backbone
-
-
-def build(family, changes):
-    """Returns the transformers model of a family in float32 with eager attention."""
-    if family == "gemma":
-        return GemmaForCausalLM(GemmaConfig(**(_TEXT | changes)))
-    if family == "gemma2":
-        return Gemma2ForCausalLM(Gemma2Config(**(_TEXT | _TEXT_2 | changes)))
-    if family == "llama3":
-        llama = {"hidden_size": 64, "intermediate_size": 128, "rms_norm_eps": 1e-6, "rope_parameters": LLAMA_ROPE}
-        return LlamaForCausalLM(LlamaConfig(**(_TEXT | llama | changes)))
-    text = _TEXT | {"num_key_value_heads": 1, "model_type": "gemma"}
-    if family == "paligemma2":
-        text |= _TEXT_2 | {"model_type": "gemma2"}
-    config = PaliGemmaConfig(
-        text_config=text | changes,
-        vision_config=_VISION,
-        image_token_index=IMAGE_TOKEN,
-        projection_dim=_TEXT["hidden_size"],
-        hidden_size=_TEXT["hidden_size"],
-        attn_implementation="eager",
-    )
-    return PaliGemmaForConditionalGeneration(config)
-
-
-def randomise(model, seed=0):
-    """Gives every weight values of a trained model's size, norms and biases included."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            fresh = torch.randn(value.shape, generator=generator)
-            norm = value.ndim == 1 and name.endswith("weight")
-            spread = 0.3 if value.ndim == 1 else 0.9 * max(float(value.std()), 0.05)
-            centre = value if norm else torch.zeros(())
-            value.copy_(centre + spread * fresh)
-    return model
 
 
 def copy(model, backbone):

@@ -105,14 +105,9 @@ def test_former_names_of_paligemma(case, tmp_path):
 
 def test_a_larger_picture(tmp_path):
     """Twice the side: four times the image tokens, which must not be mistaken for the width of a head."""
-    from peer_models import _VISION
-
-    _VISION["image_size"] *= 2
-    try:
-        theirs = model("paligemma")
-        theirs.save_pretrained(tmp_path)
-    finally:
-        _VISION["image_size"] //= 2
+    torch.manual_seed(0)
+    theirs = randomise(build("paligemma", {}, {"image_size": 56})).eval()
+    theirs.save_pretrained(tmp_path)
     backbone, spec, _ = load_checkpoint(tmp_path, "float32")
     pictures = np.random.default_rng(3).uniform(-1, 1, (2, 56, 56, 3)).astype("float32")
     ids, segment_ids = token_ids(), segments()

@@ -149,7 +149,7 @@ def test_the_command(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--format", "hg"], "unknown format 'hg': Known: hf, keras, peft"),
+        (["--format", "hg"], "unknown format 'hg': Known: hf, int4, int8, keras, peft"),
         (["--dtype", "int8"], "dtype: expected one of float32, bfloat16, float16"),
         (["--format", "keras", "--dtype", "float16"], "with the format hf; got 'float16' with keras"),
         ([], "expected a name that is free"),

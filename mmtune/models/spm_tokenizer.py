@@ -32,9 +32,11 @@ class SentencePieceTokenizer(Tokenizer):
             # An empty model is no error to SentencePiece until it is used.
             raise ModelError("the tokenizer is no SentencePiece model: its file is empty")
         try:
-            return sentencepiece.SentencePieceProcessor(model_proto=self.proto)
-        except RuntimeError as error:
+            model = sentencepiece.SentencePieceProcessor(model_proto=self.proto)
+            model.id_to_piece(list(range(model.vocab_size())))
+        except (RuntimeError, UnicodeDecodeError) as error:  # the latter for pieces that are no text
             raise ModelError(f"the tokenizer is no SentencePiece model: {error}") from error
+        return model
 
     @property
     def vocabulary_size(self) -> int:
@@ -44,17 +46,17 @@ class SentencePieceTokenizer(Tokenizer):
     @property
     def bos(self) -> int:
         """Id of the piece that the model calls so."""
-        return self._model.bos_id()
+        return self._control("bos")
 
     @property
     def eos(self) -> int:
         """Id of the piece that the model calls so."""
-        return self._model.eos_id()
+        return self._control("eos")
 
     @property
     def pad(self) -> int:
-        """Id of the piece that the model calls so."""
-        return self._model.pad_id()
+        """Id of the piece that the model calls so; where there is none, the end, beyond which no row is read."""
+        return self.eos if self._model.pad_id() < 0 else self._model.pad_id()
 
     def find(self, piece: str) -> int | None:
         """Returns the id of exactly this piece, or None."""
@@ -74,8 +76,13 @@ class SentencePieceTokenizer(Tokenizer):
         write_json(folder / SETTINGS, config)
 
     def _controls(self) -> dict[str, int]:
-        found = {"bos": self.bos, "eos": self.eos, "pad": self.pad, "unk": self._model.unk_id()}
-        return {name: number for name, number in found.items() if number >= 0}
+        return {"bos": self.bos, "eos": self.eos, "pad": self.pad, "unk": self._model.unk_id()}
+
+    def _control(self, name: str) -> int:
+        found = getattr(self._model, f"{name}_id")()
+        if found < 0:
+            raise ModelError(f"the tokenizer has no piece that it calls {name}")
+        return found
 
     def piece(self, token: int) -> str | bytes:
         """Returns the text or the byte of a token."""

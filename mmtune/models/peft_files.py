@@ -1,6 +1,7 @@
 """Adapters on disk: safetensors under PEFT's names, with PEFT's adapter_config.json beside them."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter.safetensors", "adapter_model.safetensors")
 """Names of an adapter's file: in our runs, and PEFT's."""
 PREFIX = "base_model.model."
+_LONGEST_NAME = 1000
 _PATH = re.compile(r"[\w.]+")
 _SUFFIX = {"a": "lora_A.weight", "b": "lora_B.weight", "magnitude": "lora_magnitude_vector"}
 # Fields of PEFT's configuration that make its result another one than LoRA's, rsLoRA's or DoRA's wherever they are set.
@@ -111,15 +113,15 @@ def read_config(folder: Path) -> LoRA:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise ModelError(f"{file}: expected a PEFT configuration of a LoRA adapter: {reason}") from error
     if kind != "LORA":
-        raise ModelError(f"{file}: expected peft_type LORA, got {kind}")
+        raise ModelError(f"{file}: expected peft_type LORA, got {str(kind)[:80]}")
     if bias != "none":
-        raise ModelError(f"{file}: expected an adapter without trained biases, got bias = {bias}")
+        raise ModelError(f"{file}: expected an adapter without trained biases, got bias = {str(bias)[:80]}")
     if foreign := [name for name in _FOREIGN if config.get(name)]:
         raise ModelError(f"{file}: expected plain LoRA, rsLoRA or DoRA; {', '.join(foreign)} cannot be used")
     if (start := config.get("init_lora_weights", True)) not in _HARMLESS:
         raise ModelError(
-            f"{file}: init_lora_weights = {start} changes the base weights; save the adapter converted to plain LoRA "
-            "(PEFT's path_initial_model_for_weight_conversion)"
+            f"{file}: init_lora_weights = {str(start)[:80]} changes the base weights; save the adapter converted to "
+            "plain LoRA (PEFT's path_initial_model_for_weight_conversion)"
         )
     weights = adapter_file(folder)
     tensors = TensorFiles(weights)
@@ -152,7 +154,13 @@ def read_config(folder: Path) -> LoRA:
 def base_name(folder: Path) -> str | None:
     """Returns what a PEFT folder, whose configuration `read_config` accepts, calls its base; None: nothing."""
     base = json.loads((folder / CONFIG).read_bytes()).get("base_model_name_or_path")
-    return base if isinstance(base, str) and base and "\0" not in base else None
+    if not isinstance(base, str) or not 0 < len(base) <= _LONGEST_NAME or "\0" in base:
+        return None
+    try:
+        os.fsencode(base)
+    except UnicodeEncodeError:
+        return None
+    return base
 
 
 def _peft_config(lora: LoraWeights, base: str) -> dict[str, Any]:

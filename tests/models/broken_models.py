@@ -75,6 +75,15 @@ WRITERS = {
 }
 
 
+def write_all(root):
+    """Writes each form into a folder of its name, and the tokenizer.json of another kind into `spaced`."""
+    for name, write in WRITERS.items():
+        write(root / name)
+    config({"base_model_name_or_path": str(root / "llama")}, "adapter_config.json")(root / "adapter")
+    (root / "spaced").mkdir()
+    (root / "spaced" / "tokenizer.json").write_text(MADE["spaced"].to_str(), encoding="utf-8")
+
+
 def config(changes, file="config.json", inner=None):
     """Changes fields of a JSON file; None takes one out."""
 

@@ -132,5 +132,6 @@ def _pieces(file: GgufFile, tokens: list[str], kinds: list[int], unknown: str | 
     model = tokenizers.Tokenizer(models.BPE(known, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
     front = [normalizers.Prepend("▁")] if file.fields.get("tokenizer.ggml.add_space_prefix", True) else []
     model.normalizer = normalizers.Sequence([*front, normalizers.Replace(" ", "▁")])
-    model.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    back = [decoders.Strip(" ", 1, 0)] if front else []
+    model.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *back])
     return model

@@ -35,7 +35,7 @@ class SentencePieceTokenizer(Tokenizer):
             model = sentencepiece.SentencePieceProcessor(model_proto=self.proto)
             model.id_to_piece(list(range(model.vocab_size())))
         except (RuntimeError, UnicodeDecodeError) as error:  # the latter for pieces that are no text
-            raise ModelError(f"the tokenizer is no SentencePiece model: {error}") from error
+            raise ModelError(f"the tokenizer is no SentencePiece model: {str(error)[:160]}") from error
         return model
 
     @property
@@ -58,6 +58,12 @@ class SentencePieceTokenizer(Tokenizer):
         """Id of the piece that the model calls so; where there is none, the end, beyond which no row is read."""
         return self.eos if self._model.pad_id() < 0 else self._model.pad_id()
 
+    @cached_property
+    def puts_space(self) -> bool:
+        """Whether the model puts a space before texts."""
+        space = self.find("▁")
+        return space is not None and self._model.decode([space]) == ""
+
     def find(self, piece: str) -> int | None:
         """Returns the id of exactly this piece, or None."""
         found = self._model.piece_to_id(piece)
@@ -72,7 +78,8 @@ class SentencePieceTokenizer(Tokenizer):
         with atomic(folder / SENTENCEPIECE) as temporary:
             temporary.write_bytes(self.proto)
         names = {f"{name}_token": self._model.id_to_piece(i) for name, i in self._controls().items()}
-        config = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True, "add_eos_token": False, **names}
+        kind = "LlamaTokenizer" if self.puts_space else "GemmaTokenizer"
+        config = {"tokenizer_class": kind, "add_bos_token": True, "add_eos_token": False, **names}
         write_json(folder / SETTINGS, config)
 
     def _controls(self) -> dict[str, int]:

@@ -70,6 +70,11 @@ class Tokenizer(abc.ABC):
         return self.find("<seg000>")
 
     @property
+    def puts_space(self) -> bool:
+        """Whether a space that is no part of a text is put before it, as in Llama 2, to be taken off when decoding."""
+        return False
+
+    @property
     def chat_template(self) -> str:
         """The program that writes conversations, as the checkpoint brings it; "": none."""
         return ""
@@ -106,6 +111,9 @@ class Tokenizer(abc.ABC):
             for index, char in _characters([p for p in pieces[start:end] if isinstance(p, bytes)]):
                 texts[start + index] += char
             start = end
+        first = next((index for index, text in enumerate(texts) if text), None)
+        if first is not None and self.puts_space:
+            texts[first] = texts[first].removeprefix(" ")
         return texts
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, final
 from mmtune.codecs.chat import CONTROLS
 from mmtune.errors import ModelError
 from mmtune.files import atomic
-from mmtune.models.tokenizer import SETTINGS, Tokenizer, plain_piece
+from mmtune.models.tokenizer import SETTINGS, Tokenizer, plain_piece, whole_text
 
 JSON = "tokenizer.json"
 """The vocabulary's file in a checkpoint."""
@@ -105,13 +105,11 @@ class JsonTokenizer(Tokenizer):
 
     def find(self, piece: str) -> int | None:
         """Returns the id of exactly this piece, or None."""
-        if any("\ud800" <= char <= "\udfff" for char in piece):  # halves of a character are no text to the library
-            return None
-        return self._model.token_to_id(piece)
+        return self._model.token_to_id(piece) if piece == whole_text(piece) else None
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a text; of control tokens, all but those of chats are read as the text they look like."""
-        return self._model.encode(text, add_special_tokens=False).ids
+        return self._model.encode(whole_text(text), add_special_tokens=False).ids
 
     def save(self, folder: Path) -> None:
         """Writes both files as they were read."""

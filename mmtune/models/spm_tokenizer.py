@@ -7,7 +7,7 @@ from typing import Any, final
 
 from mmtune.errors import ModelError
 from mmtune.files import atomic, write_json
-from mmtune.models.tokenizer import SETTINGS, Tokenizer, plain_piece
+from mmtune.models.tokenizer import SETTINGS, Tokenizer, plain_piece, whole_text
 
 SENTENCEPIECE = "tokenizer.model"
 """The vocabulary's file in a checkpoint."""
@@ -71,7 +71,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a text."""
-        return self._model.encode(text)
+        return self._model.encode(whole_text(text))
 
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.model`, and `tokenizer_config.json`, which says how transformers is to use it."""

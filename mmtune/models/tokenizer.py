@@ -10,6 +10,7 @@ from pathlib import Path
 SETTINGS = "tokenizer_config.json"
 """The file of a checkpoint that names the vocabulary's control tokens."""
 
+_HALVES = re.compile("[\ud800-\udfff]")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -122,6 +123,15 @@ class Tokenizer(abc.ABC):
 
     def _piece(self, token: int) -> str | bytes:
         return self.piece(int(token)) if 0 <= token < self.vocabulary_size else "\ufffd"
+
+
+def whole_text(text: str) -> str:
+    r"""Returns a text with U+FFFD for halves of characters: they stand for bytes of no text, and no library takes them.
+
+    >>> whole_text("a\udcff") == "a\N{REPLACEMENT CHARACTER}"
+    True
+    """
+    return _HALVES.sub("\ufffd", text)
 
 
 def plain_piece(piece: str) -> str | bytes:

@@ -87,6 +87,12 @@ def test_any_text_survives(name, text):
 
 
 @pytest.mark.parametrize("name", MADE)
+def test_bytes_that_are_no_text_are_marked(name):
+    assert OURS[name].decode(OURS[name].encode("a\ud800 \udcff")) == "a\ufffd \ufffd"
+    assert OURS[name].find("\ud800") is None
+
+
+@pytest.mark.parametrize("name", MADE)
 def test_control_tokens_have_ids_and_no_text(name):
     ours, theirs = OURS[name], MADE[name]
     assert [ours.bos, ours.eos, ours.pad] == [theirs.token_to_id(piece) for piece in SPECIAL]

@@ -72,6 +72,12 @@ def test_a_character_of_several_bytes_stands_at_its_last_byte():
     assert TOKENIZER.texts([ids[2], *ids[2:6]]) == ["", "\ufffd", "", "", "😀"]
 
 
+@pytest.mark.parametrize("text", ["a\ud800b", "\udcff", "\udcc3\udca9 cat"])
+def test_bytes_that_are_no_text_are_marked(text):
+    """Python hands them over as halves of characters, in what was typed or stands in a file's name."""
+    assert TOKENIZER.decode(TOKENIZER.encode(text)) == "".join("\ufffd" if c >= "\ud800" else c for c in text)
+
+
 def test_control_tokens_have_no_text():
     cat = TOKENIZER.encode("cat")
     assert TOKENIZER.decode([TOKENIZER.bos, *cat, TOKENIZER.eos, TOKENIZER.pad]) == "cat"

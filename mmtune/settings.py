@@ -155,11 +155,14 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
             raise RecipeError([f"{key}: expected a table, got {value!r}"])
         return dict(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise _wrong(key, kind, value) from error
     if not isinstance(value, kind) or (kind in (int, float) and isinstance(value, bool)):
         raise _wrong(key, kind, value)
     return value
 
 
 def _wrong(key: str, kind: type, value: Any) -> RecipeError:
-    return RecipeError([f"{key}: expected {_WORDS.get(kind, kind.__name__)}, got {value!r}"])
+    return RecipeError([f"{key}: expected {_WORDS.get(kind, kind.__name__)}, got {repr(value)[:200]}"])

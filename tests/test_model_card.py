@@ -36,7 +36,9 @@ def test_a_run_says_what_it_was_taught_and_how_well_it_does(tmp_path):
         "base_model": "tiny",
         "tags": ["mmtune", "detection"],
     }
-    told = dict(line.strip("| ").split(" | ") for line in text.splitlines() if line.count(" | ") == 1 and line.strip("| "))
+    told = dict(
+        line.strip("| ").split(" | ") for line in text.splitlines() if line.count(" | ") == 1 and line.strip("| ")
+    )
     assert told["data"] == "shapes:train?n=4"
     assert told["steps"] == "2"
     assert told["what was trained"] == "an adapter of rank 8"

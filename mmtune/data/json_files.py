@@ -20,6 +20,8 @@ def load_json(file: Path) -> Any:
             f"{file}:{error.lineno}: expected JSON, but at column {error.colno}: {error.msg}; "
             "repair the file or export it again"
         ) from error
+    except RecursionError as error:
+        raise DataError(f"{file}: expected JSON, but its lists or objects lie too deep in each other") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: expected JSON in UTF-8, but byte {error.start} is none; save it as UTF-8") from error
     except OSError as error:

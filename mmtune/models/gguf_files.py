@@ -1,5 +1,6 @@
 """llama.cpp's GGUF files of Llama, Gemma and Gemma 2: their tensors under Hugging Face's names, made wide again."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmtune.errors import ModelError, UsageError, unknown_name
+from mmtune.models.gguf_header import GgufHeader, Packed, read_header
 from mmtune.models.hf_names import HEAD
 from mmtune.models.safetensor_files import Place
 
@@ -51,18 +53,18 @@ class GgufFile(Mapping[str, Place]):
 
     def __init__(self, path: Path):
         self.path = path
-        reader = _reader(path)
-        self.fields = {name: field.contents() for name, field in reader.fields.items()}
+        header = _header(path)
+        self.fields = header.fields
         family = self.fields.get("general.architecture")
         if family not in FAMILIES:
             raise ModelError(f"{path}: {unknown_name('architecture', str(family), FAMILIES)}")
         self.family = str(family)
-        self._tensors = {self._named(str(tensor.name)): tensor for tensor in reader.tensors}
+        self._tensors = {self._named(tensor.name): tensor for tensor in header.tensors}
         self._factors = self._tensors.pop(_ROPE_FACTORS, None)
 
     def __getitem__(self, name: str) -> Place:
         tensor = self._tensors[name]
-        return Place(self.path, "F32", tuple(int(side) for side in reversed(tensor.shape)), int(tensor.data_offset))
+        return Place(self.path, "F32", tensor.shape, tensor.start)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
@@ -80,23 +82,45 @@ class GgufFile(Mapping[str, Place]):
         Raises:
             ModelError: When it is packed in a way that the package gguf does not know, or holds no numbers.
         """
-        import gguf
-
         tensor, module = self._tensors[name], name.split(".")[-2]
         # Rows in pairs are put back among all of them; of other tensors only what is asked for is made wide.
         paired = _PAIRED.get(module) if self.family == "llama" else None
-        packed = tensor.data if paired else tensor.data[rows]
-        try:
-            array = gguf.dequantize(packed, tensor.tensor_type).astype(np.float32, copy=False)
-        except NotImplementedError as error:
-            raise ModelError(f"{self.path}: the tensor {tensor.name} is packed as {tensor.tensor_type.name}") from error
-        if not np.isfinite(array).all():
-            raise ModelError(f"{self.path}: the tensor {tensor.name} holds NaN or infinite numbers")
+        array = self._wide(tensor, slice(None) if paired or len(tensor.shape) == 1 else rows)
         if paired:
-            return _halves(array, int(self.value(paired)))[rows]
+            return _halves(array, self.count(paired))[rows]
         if self.family != "llama" and name.endswith("norm.weight"):
             array = array - 1  # llama.cpp keeps what is multiplied by
+        return array[rows] if array.ndim == 1 else array
+
+    def _wide(self, tensor: Packed, rows: slice) -> np.ndarray:
+        """Returns rows of a tensor as they stand, in float32."""
+        import gguf
+
+        first, last, _ = rows.indices(tensor.rows[0])
+        count, kind = max(0, last - first), gguf.GGMLQuantizationType(tensor.kind)
+        shape = tensor.rows if len(tensor.rows) == 1 else (count, *tensor.rows[1:])
+        a_row = math.prod(tensor.rows[1:])
+        packed = np.fromfile(self.path, np.uint8, math.prod(shape), offset=tensor.start + first * a_row).reshape(shape)
+        try:
+            array = gguf.dequantize(packed, kind).astype(np.float32, copy=False)
+        except NotImplementedError as error:
+            raise ModelError(f"{self.path}: the tensor {tensor.name} is packed as {kind.name}") from error
+        if not np.isfinite(array).all():
+            raise ModelError(f"{self.path}: the tensor {tensor.name} holds NaN or infinite numbers")
         return array
+
+    def count(self, key: str, default: int | None = None) -> int:
+        """Returns a field of the family that is a whole number from 1.
+
+        Raises:
+            ModelError: When it is none, or is not there and there is no default.
+        """
+        found = self.value(key, default)
+        if type(found) is not int or not 0 < found < 2**31:
+            raise ModelError(
+                f"{self.path}: {self.family}.{key}: expected a whole number from 1, found {str(found)[:80]}"
+            )
+        return found
 
     def value(self, key: str, default: Any = None) -> Any:
         """Returns a field of the family, such as "block_count".
@@ -111,16 +135,16 @@ class GgufFile(Mapping[str, Place]):
 
     def config(self) -> dict[str, Any]:
         """Returns what Hugging Face's `config.json` would say."""
-        heads, hidden, layers = (self.value(key) for key in ("attention.head_count", "embedding_length", "block_count"))
-        head_dim = self.value("attention.key_length", hidden // heads)
+        heads, hidden, layers = (self.count(key) for key in ("attention.head_count", "embedding_length", "block_count"))
+        head_dim = self.count("attention.key_length", hidden // heads)
         config = {
             "model_type": self.family,
             "vocab_size": self["embed_tokens.weight"].shape[0] if "embed_tokens.weight" in self else 0,
             "hidden_size": hidden,
-            "intermediate_size": self.value("feed_forward_length"),
+            "intermediate_size": self.count("feed_forward_length"),
             "num_hidden_layers": layers,
             "num_attention_heads": heads,
-            "num_key_value_heads": self.value("attention.head_count_kv", heads),
+            "num_key_value_heads": self.count("attention.head_count_kv", heads),
             "head_dim": head_dim,
             "rms_norm_eps": self.value("attention.layer_norm_rms_epsilon"),
             "rope_theta": self.value("rope.freq_base", 10_000.0),
@@ -130,7 +154,7 @@ class GgufFile(Mapping[str, Place]):
             config |= {
                 # As llama.cpp has it: the file does not say.
                 "query_pre_attn_scalar": hidden // heads if layers == 46 else head_dim,
-                "sliding_window": self.value("attention.sliding_window", 4096),
+                "sliding_window": self.count("attention.sliding_window", 4096),
                 "attn_logit_softcapping": self.value("attn_logit_softcapping", 50.0),
                 "final_logit_softcapping": self.value("final_logit_softcapping", 30.0),
             }
@@ -139,8 +163,10 @@ class GgufFile(Mapping[str, Place]):
     def _stretch(self, head_dim: int) -> dict[str, Any] | None:
         if self._factors is None:
             return None
-        found = np.asarray(self._factors.data, np.float32).reshape(-1)
+        found = self._wide(self._factors, slice(None)).reshape(-1)
         theta = self.value("rope.freq_base", 10_000.0)
+        if type(theta) not in (int, float) or not 0 < theta < 1e30:
+            raise ModelError(f"{self.path}: {self.family}.rope.freq_base: expected a number above 0, found {theta!r}")
         for factor in _STRETCHES:
             if found.shape == (head_dim // 2,) and np.allclose(found, _stretched(head_dim, theta, factor), rtol=1e-3):
                 rule = {"rope_type": "llama3", "factor": factor, "low_freq_factor": _LOW, "high_freq_factor": _HIGH}
@@ -159,17 +185,14 @@ class GgufFile(Mapping[str, Place]):
         raise ModelError(f"{self.path}: the tensor {name} belongs to no {self.family} that is known here")
 
 
-def _reader(path: Path) -> Any:
+def _header(path: Path) -> GgufHeader:
     try:
         import gguf
     except ImportError as error:
         raise UsageError(f"{path}: GGUF files need the package gguf: pip install gguf") from error
     if not path.is_file():
         raise ModelError(f"{path}: there is no such file")
-    try:
-        return gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError, OverflowError, OSError, MemoryError) as error:
-        raise ModelError(f"{path}: no GGUF file, or cut off: {str(error)[:120]}") from error
+    return read_header(path, {int(kind): size for kind, size in gguf.GGML_QUANT_SIZES.items()})
 
 
 def _halves(array: np.ndarray, heads: int) -> np.ndarray:

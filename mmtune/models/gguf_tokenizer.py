@@ -5,10 +5,12 @@ from typing import Any
 
 from mmtune.errors import ModelError, unknown_name
 from mmtune.models.gguf_files import GgufFile
+from mmtune.models.hf_tokenizer import check_tokenizer
 from mmtune.models.json_tokenizer import JsonTokenizer
 
 # Kinds of tokens, as llama.cpp numbers them.
 _CONTROL, _DEFINED = 3, 4
+_NAMED = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
 
 # How texts are split before pairs of bytes are joined, by the name that llama.cpp gives it.
 _LLAMA_3 = "|".join(
@@ -31,44 +33,63 @@ def gguf_tokenizer(file: GgufFile) -> JsonTokenizer:
     Raises:
         ModelError: When it holds none, or one of another kind.
     """
+    kind, tokens = file.fields.get("tokenizer.ggml.model"), _list(file, "tokens", str)
+    if kind not in ("gpt2", "llama"):
+        raise ModelError(f"{file.path}: {unknown_name('kind of vocabulary', str(kind)[:80], ('gpt2', 'llama'))}")
+    kinds = [1] * len(tokens)
+    if "tokenizer.ggml.token_type" in file.fields:
+        kinds = _list(file, "token_type", int, len(tokens))
+    named = {name: tokens[at] for name, key in _NAMED.items() if (at := _id(file, key, len(tokens))) is not None}
+    begins = bool(file.fields.get("tokenizer.ggml.add_bos_token", True))
+    try:
+        model = _byte_pairs(file, tokens) if kind == "gpt2" else _pieces(file, tokens, kinds, named.get("unk"))
+        _add_tokens(model, tokens, kinds, named["bos"] if begins and "bos" in named else None)
+    except ModelError:
+        raise
+    except Exception as error:  # the library raises nothing narrower
+        raise ModelError(f"{file.path}: its vocabulary cannot be used: {str(error)[:120]}") from error
+    settings: dict[str, Any] = {f"{name}_token": token for name, token in named.items()} | {"add_bos_token": begins}
+    if isinstance(template := file.fields.get("tokenizer.chat_template"), str):
+        settings["chat_template"] = template
+    tokenizer = JsonTokenizer(model.to_str(), json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+    for name in ("bos", "eos"):
+        if name not in named:
+            raise ModelError(f"{file.path}: expected tokenizer.ggml.{name}_token_id, found none")
+    check_tokenizer(tokenizer, file.path)
+    return tokenizer
+
+
+def _add_tokens(model: Any, tokens: list[str], kinds: list[int], bos: str | None) -> None:
+    """Tells a vocabulary which tokens are found in texts before anything else, and which begins one."""
     from tokenizers import AddedToken, processors
 
-    kind, tokens = _field(file, "model"), _field(file, "tokens")
-    kinds = file.fields.get("tokenizer.ggml.token_type") or [1] * len(tokens)
-    if kind not in ("gpt2", "llama"):
-        raise ModelError(f"{file.path}: {unknown_name('kind of vocabulary', str(kind), ('gpt2', 'llama'))}")
-    named = {
-        name: tokens[int(file.fields[f"tokenizer.ggml.{key}_token_id"])]
-        for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown"))
-        if f"tokenizer.ggml.{key}_token_id" in file.fields
-    }
-    model = _byte_pairs(file, tokens) if kind == "gpt2" else _pieces(file, tokens, kinds, named.get("unk"))
     special = [token for token, one in zip(tokens, kinds, strict=True) if one == _CONTROL]
     defined = [token for token, one in zip(tokens, kinds, strict=True) if one == _DEFINED]
     model.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
     model.add_tokens([AddedToken(token, normalized=False, special=False) for token in defined])
-    begins = bool(file.fields.get("tokenizer.ggml.add_bos_token", True))
-    if begins and "bos" in named:
-        bos = named["bos"]
+    if bos is not None:
         model.post_processor = processors.TemplateProcessing(
             single=f"{bos} $A", special_tokens=[(bos, model.token_to_id(bos))]
         )
-    settings: dict[str, Any] = {f"{name}_token": token for name, token in named.items()} | {"add_bos_token": begins}
-    if "tokenizer.chat_template" in file.fields:
-        settings["chat_template"] = file.fields["tokenizer.chat_template"]
-    tokenizer = JsonTokenizer(model.to_str(), json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
-    for name in ("bos", "eos"):
-        try:
-            getattr(tokenizer, name)
-        except ModelError as error:
-            raise ModelError(f"{file.path}: expected tokenizer.ggml.{name}_token_id, found none") from error
-    return tokenizer
 
 
-def _field(file: GgufFile, key: str) -> Any:
+def _list(file: GgufFile, key: str, kind: type, count: int | None = None) -> list[Any]:
+    """Returns a field that is a list, each of its entries of one kind; `count` is how many there must be."""
     found = file.fields.get(f"tokenizer.ggml.{key}")
     if not found:
         raise ModelError(f"{file.path}: expected the field tokenizer.ggml.{key}, found none")
+    if not isinstance(found, list) or not all(type(one) is kind for one in found):
+        raise ModelError(f"{file.path}: tokenizer.ggml.{key}: expected a list of {kind.__name__}, found another value")
+    if count is not None and len(found) != count:
+        raise ModelError(f"{file.path}: tokenizer.ggml.{key}: expected one a token, {count}, found {len(found)}")
+    return found
+
+
+def _id(file: GgufFile, key: str, tokens: int) -> int | None:
+    name = f"tokenizer.ggml.{key}_token_id"
+    found = file.fields.get(name)
+    if found is not None and (type(found) is not int or not 0 <= found < tokens):
+        raise ModelError(f"{file.path}: {name}: expected a number below {tokens}, found {str(found)[:80]}")
     return found
 
 
@@ -77,10 +98,10 @@ def _byte_pairs(file: GgufFile, tokens: list[str]) -> Any:
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers
 
-    split = str(file.fields.get("tokenizer.ggml.pre", "default"))
+    split = str(file.fields.get("tokenizer.ggml.pre", "default"))[:80]
     if split not in _SPLITS:
         raise ModelError(f"{file.path}: {unknown_name('way to split texts', split, _SPLITS)}")
-    merges = [tuple(pair.split(" ")) for pair in _field(file, "merges")]
+    merges = [tuple(pair.split(" ")) for pair in _list(file, "merges", str)]
     model = tokenizers.Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False)
     if split == "smollm":
@@ -98,7 +119,7 @@ def _pieces(file: GgufFile, tokens: list[str], kinds: list[int], unknown: str | 
     import tokenizers
     from tokenizers import decoders, models, normalizers
 
-    scores = _field(file, "scores")
+    scores = _list(file, "scores", float, len(tokens))
     known = {token: i for i, token in enumerate(tokens)}
     pairs = []
     for token, score, kind in zip(tokens, scores, kinds, strict=True):
@@ -111,5 +132,6 @@ def _pieces(file: GgufFile, tokens: list[str], kinds: list[int], unknown: str | 
     model = tokenizers.Tokenizer(models.BPE(known, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
     front = [normalizers.Prepend("▁")] if file.fields.get("tokenizer.ggml.add_space_prefix", True) else []
     model.normalizer = normalizers.Sequence([*front, normalizers.Replace(" ", "▁")])
-    model.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    back = [decoders.Strip(" ", 1, 0)] if front else []
+    model.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *back])
     return model

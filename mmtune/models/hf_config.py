@@ -2,6 +2,7 @@
 
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from mmtune.models.spec import ModelSpec, RopeSpec, TextSpec, VisionSpec
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 
+_LARGEST = 1e30  # of numbers such as bases and factors, whose powers are still to be numbers
 _LONGEST = 10_000_000  # bytes; real ones have a few thousand
 _TEXT_TYPES = ("gemma", "gemma2", "llama")
 _GELU = ("gelu_pytorch_tanh", "gelu_new")
@@ -60,11 +62,14 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder holds a Hugging Face checkpoint; the `config.json` of a Keras preset names no model type."""
+    """Whether a folder holds a Hugging Face checkpoint, be it a broken one, and no Keras preset."""
     try:
-        return "model_type" in _object(folder / CONFIG)
+        content = _object(folder / CONFIG)
     except ModelError:
-        return any(folder.glob("*.safetensors")) and (folder / CONFIG).is_file()
+        content = {}
+    if not (folder / CONFIG).is_file():
+        return False
+    return "model_type" in content or not ("registered_name" in content or (folder / "metadata.json").is_file())
 
 
 def read_config(folder: Path, has_head: bool) -> ModelSpec:
@@ -101,7 +106,9 @@ def spec_of(config: Mapping[str, Any], file: Path, has_head: bool) -> ModelSpec:
             raise ModelError(f"{file}: expected text_config and vision_config, objects, in a paligemma")
         text_kind = text_config.get("model_type", "gemma")
         if text_kind not in ("gemma", "gemma2"):
-            raise ModelError(f"{file}: text_config: {unknown_name('model_type', str(text_kind), ('gemma', 'gemma2'))}")
+            raise ModelError(
+                f"{file}: text_config: {unknown_name('model_type', _name(text_kind), ('gemma', 'gemma2'))}"
+            )
         text = _gemma(_Fields(text_config, text_kind, "text_config.", problems), True, config)
         vision = _vision(_Fields(vision_config, "siglip", "vision_config.", problems))
         problems.end()
@@ -111,7 +118,7 @@ def spec_of(config: Mapping[str, Any], file: Path, has_head: bool) -> ModelSpec:
     elif kind == "llama":
         spec = ModelSpec("llama", _llama(_Fields(config, kind, "", problems), has_head))
     else:
-        raise ModelError(f"{file}: {unknown_name('model_type', str(kind), ('paligemma', *_TEXT_TYPES))}")
+        raise ModelError(f"{file}: {unknown_name('model_type', _name(kind), ('paligemma', *_TEXT_TYPES))}")
     problems.end()
     return spec
 
@@ -133,27 +140,25 @@ def read_processor(folder: Path, vision: VisionSpec) -> VisionSpec:
     size = values.get("size")
     sides = [size.get("height"), size.get("width")] if isinstance(size, dict) else [size, size]
     if size is not None and sides != [vision.image_size] * 2:
-        problems.note(
-            f"size: expected {vision.image_size} x {vision.image_size}, as {CONFIG} says, got {str(size)[:80]}"
-        )
+        problems.note(f"size: expected {vision.image_size} x {vision.image_size}, as {CONFIG} says, got {_short(size)}")
     for name in ("do_resize", "do_rescale", "do_normalize"):
         if values.get(name, True) is not True:
             problems.note(f"{name}: false is not supported")
     for name in ("do_center_crop", "do_pad"):
         if values.get(name):
-            problems.note(f"{name}: {values[name]!r} is not supported: pictures are squeezed whole")
+            problems.note(f"{name}: {_short(values[name])} is not supported: pictures are squeezed whole")
     if not abs(_number(values.get("rescale_factor", 1 / 255)) * 255 - 1) < 1e-6:
-        problems.note(f"rescale_factor: expected 1 / 255, got {str(values['rescale_factor'])[:80]}")
+        problems.note(f"rescale_factor: expected 1 / 255, got {_short(values['rescale_factor'])}")
     asked = values.get("resample", RESAMPLING[vision.resample])
     resample = next((name for name, number in RESAMPLING.items() if number == asked), None)
     if resample is None:
         known = " or ".join(f"{number} ({name})" for name, number in RESAMPLING.items())
-        problems.note(f"resample: expected {known}, got {str(asked)[:80]}")
+        problems.note(f"resample: expected {known}, got {_short(asked)}")
     triples = {}
     for name in ("mean", "std"):
         given = values.get(f"image_{name}", list(getattr(vision, name)))
         if not isinstance(given, list) or len(given) != 3 or not all(0 < _number(value) < 10 for value in given):
-            problems.note(f"image_{name}: expected three numbers above 0, got {str(given)[:80]}")
+            problems.note(f"image_{name}: expected three numbers above 0, got {_short(given)}")
         else:
             triples[name] = tuple(map(float, given))
     problems.end()
@@ -163,6 +168,17 @@ def read_processor(folder: Path, vision: VisionSpec) -> VisionSpec:
 def _number(value: Any) -> float:
     """Returns a number as such, anything else as NaN, which no comparison accepts."""
     return value if type(value) in (int, float) else math.nan
+
+
+def _short(value: Any) -> str:
+    """Returns a value as a message can quote it, however long or deep it is."""
+    quote = reprlib.Repr()
+    quote.maxstring = quote.maxother = quote.maxlong = 80
+    return quote.repr(value)
+
+
+def _name(value: Any) -> str:
+    return value[:80] if isinstance(value, str) else _short(value)
 
 
 def _object(file: Path) -> Mapping[str, Any]:
@@ -211,15 +227,15 @@ class _Fields:
         if value is None:
             value = _DEFAULTS[self.kind].get(name, default)
         if type(value) is not int or not 0 < value < 2**31:
-            self.note(f"{self.at}{name}: expected a whole number from 1, got {value!r}")
+            self.note(f"{self.at}{name}: expected a whole number from 1, got {_short(value)}")
             return 1
         return value
 
     def number(self, name: str, default: float) -> float:
         value = self.values.get(name)
         value = default if value is None else value
-        if type(value) not in (int, float) or not 0 < value < float("inf"):
-            self.note(f"{self.at}{name}: expected a number above 0, got {value!r}")
+        if type(value) not in (int, float) or not 0 < value < _LARGEST:
+            self.note(f"{self.at}{name}: expected a number above 0, got {_short(value)}")
             return 1.0
         return float(value)
 
@@ -232,7 +248,7 @@ class _Fields:
 
     def refuse(self, name: str, why: str) -> None:
         if self.values.get(name):
-            self.note(f"{self.at}{name}: {self.values[name]!r} is not supported: {why}")
+            self.note(f"{self.at}{name}: {_short(self.values[name])} is not supported: {why}")
 
     def note(self, problem: str) -> None:
         self.problems.note(problem)
@@ -260,7 +276,7 @@ def _gemma(fields: _Fields, bidirectional: bool, whole: Mapping[str, Any]) -> Te
     # Gemma 1 files say "gelu" and mean its approximation: hidden_activation took the field's place.
     activation = fields.values.get("hidden_activation") or _GELU[0]
     if activation not in _GELU:
-        fields.note(f"{fields.at}hidden_activation: expected {' or '.join(_GELU)}, got {activation!r}")
+        fields.note(f"{fields.at}hidden_activation: expected {' or '.join(_GELU)}, got {_short(activation)}")
     rope = _rope(fields)
     if rope.factor is not None or rope.linear_factor != 1.0:
         fields.note(f"{fields.at}rope_scaling: not supported for Gemma")
@@ -293,7 +309,7 @@ def _llama(fields: _Fields, has_head: bool) -> TextSpec:
         fields.refuse(name, "projections of Llama have no bias here")
     activation = fields.values.get("hidden_act", "silu")
     if activation != "silu":
-        fields.note(f"hidden_act: expected silu, got {activation!r}")
+        fields.note(f"hidden_act: expected silu, got {_short(activation)}")
     tied = fields.values.get("tie_word_embeddings")
     return TextSpec(
         **_sizes(fields),
@@ -322,7 +338,7 @@ def _vision(fields: _Fields) -> VisionSpec:
         fields.note(f"{fields.at}hidden_size: {hidden} cannot be divided by num_attention_heads, {heads}")
     activation = fields.values.get("hidden_act", _GELU[0])
     if activation not in _GELU:
-        fields.note(f"{fields.at}hidden_act: expected {' or '.join(_GELU)}, got {activation!r}")
+        fields.note(f"{fields.at}hidden_act: expected {' or '.join(_GELU)}, got {_short(activation)}")
     return VisionSpec(
         image_size=size,
         patch_size=patch,
@@ -351,14 +367,14 @@ def _kv_heads(fields: _Fields, heads: int) -> int:
 
 def _windows(fields: _Fields, layers: int) -> tuple[int | None, ...]:
     """Returns each layer's window: every other one's, from the first on, unless `layer_types` says otherwise."""
-    window = fields.optional("sliding_window")
-    width = None if window is None else int(window)
+    absent = "sliding_window" in fields.values and fields.values["sliding_window"] is None
+    width = None if absent else fields.count("sliding_window")
     types = fields.values.get("layer_types")
     if types is None:
         return tuple(width if index % 2 == 0 else None for index in range(layers))
     known = ("sliding_attention", "full_attention")
     if not isinstance(types, list) or len(types) != layers or not set(map(str, types)) <= set(known):
-        fields.note(f"{fields.at}layer_types: expected {layers} of {' and '.join(known)}, got {str(types)[:80]}")
+        fields.note(f"{fields.at}layer_types: expected {layers} of {' and '.join(known)}, got {_short(types)}")
         return (None,) * layers
     return tuple(width if kind == known[0] else None for kind in types)
 
@@ -367,7 +383,7 @@ def _rope(fields: _Fields) -> RopeSpec:
     """Returns the rotary positions: transformers 5 keeps all of it in `rope_parameters`, 4 in two fields."""
     held = fields.values.get("rope_parameters") or fields.values.get("rope_scaling") or {}
     if not isinstance(held, Mapping):
-        fields.note(f"{fields.at}rope_scaling: expected an object, got {str(held)[:80]}")
+        fields.note(f"{fields.at}rope_scaling: expected an object, got {_short(held)}")
         held = {}
     inner = _Fields(held, fields.kind, f"{fields.at}rope_scaling.", fields.problems)
     theta = (inner if inner.has("rope_theta") else fields).number("rope_theta", 10_000.0)
@@ -384,5 +400,5 @@ def _rope(fields: _Fields) -> RopeSpec:
             high_frequency=inner.number("high_freq_factor", 4.0),
             pretraining_length=inner.count("original_max_position_embeddings", 8192),
         )
-    fields.note(f"{fields.at}rope_scaling: expected the type default, linear or llama3, got {kind!r}")
+    fields.note(f"{fields.at}rope_scaling: expected the type default, linear or llama3, got {_short(kind)}")
     return RopeSpec(theta)

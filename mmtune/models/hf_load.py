@@ -85,12 +85,15 @@ class _Files(Protocol):
 
 def _filled(spec: ModelSpec, files: _Files, names: Mapping[str, str], dtype: str, quantize: str | None) -> Loaded:
     """Returns a backbone with the weights of files; `names` are the tensors' by their canonical ones."""
+    # Before anything is built: numbers that the tensors bear out are of a size that can be.
+    _check_shapes(_telling(spec), files, names)
     backbone = build_backbone(spec, dtype)
     variables = model_variables(backbone)
     if quantize is not None:
         variables = quantized_tree(spec, variables, quantize)
     weights = links(spec, variables)
-    _check(weights, files, names, spec)
+    _check_shapes({link.name: link.shape for link in weights}, files, names)
+    _check_left(weights, files, names, spec)
     for link in weights:
         _fill(link, files, names[link.name])
     return Loaded(backbone, spec, variables)
@@ -107,27 +110,50 @@ def _canonical_names(files: TensorFiles) -> dict[str, str]:
     return names
 
 
-def _check(weights: Iterable[Link], files: _Files, names: Mapping[str, str], spec: ModelSpec) -> None:
-    """Raises an error unless each weight is there in its shape, and nothing else is there."""
-    left = set(names)
-    if spec.text.tied:
-        left.discard(HEAD)
-    missing = [link.name for link in weights if link.name not in names]
+def _telling(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of those tensors that show a model's whole size, by canonical name."""
+    text, vision = spec.text, spec.vision
+    front = "language_model." if vision else ""
+    shapes: dict[str, tuple[int, ...]] = {f"{front}embed_tokens.weight": (text.vocabulary_size, text.hidden_dim)}
+    for index in range(text.num_layers):
+        at = f"{front}layers.{index}"
+        shapes[f"{at}.self_attn.q_proj.weight"] = (text.num_heads * text.head_dim, text.hidden_dim)
+        shapes[f"{at}.self_attn.k_proj.weight"] = (text.num_kv_heads * text.head_dim, text.hidden_dim)
+        shapes[f"{at}.mlp.gate_proj.weight"] = (text.mlp_dim, text.hidden_dim)
+    if vision is not None:
+        front, patch = "vision_tower.embeddings", (3, vision.patch_size, vision.patch_size)
+        shapes[f"{front}.patch_embedding.weight"] = (vision.hidden_dim, *patch)
+        shapes[f"{front}.position_embedding.weight"] = (vision.num_tokens, vision.hidden_dim)
+        for index in range(vision.num_layers):
+            shapes[f"vision_tower.encoder.layers.{index}.mlp.fc1.weight"] = (vision.mlp_dim, vision.hidden_dim)
+    return shapes
+
+
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]], files: _Files, names: Mapping[str, str]) -> None:
+    """Raises an error unless each tensor, by its canonical name, is there in its shape."""
+    missing = [name for name in shapes if name not in names]
     if missing:
         raise ModelError(f"{files.path}: expected the tensor {missing[0]}, found none{_more(missing)}")
-    for link in weights:
-        left.discard(link.name)
-        found = files[names[link.name]]
-        if found.shape != link.shape:
+    for name, shape in shapes.items():
+        found = files[names[name]]
+        if found.shape != shape:
             raise ModelError(
-                f"{found.file}: the tensor {names[link.name]} has shape {list(found.shape)}, config.json makes it "
-                f"{list(link.shape)}"
+                f"{found.file}: the tensor {names[name]} has shape {list(found.shape)}, the configuration makes it "
+                f"{list(shape)}"
             )
+
+
+def _check_left(weights: Iterable[Link], files: _Files, names: Mapping[str, str], spec: ModelSpec) -> None:
+    """Raises an error where there are tensors that no weight takes."""
+    left = set(names) - {link.name for link in weights}
+    if spec.text.tied:
+        left.discard(HEAD)
     if left:
         unknown = sorted(names[name] for name in left)
         raise ModelError(
             f"{files[unknown[0]].file}: the tensor {unknown[0]} belongs to no weight of this model{_more(unknown)}: "
-            "the checkpoint is of another architecture than config.json says, or holds an adapter that is not merged"
+            "the checkpoint is of another architecture than its configuration says, or holds an adapter that is not "
+            "merged"
         )
 
 

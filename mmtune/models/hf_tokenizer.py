@@ -12,6 +12,7 @@ from mmtune.models.spm_tokenizer import SENTENCEPIECE, SentencePieceTokenizer
 from mmtune.models.tokenizer import SETTINGS, Tokenizer
 
 # Control tokens are named in either file; what `SETTINGS` says counts.
+_PROBE = "detect 2 cats ; d\u00e9j\u00e0 \u732b\n\ta"
 _FORMER = "special_tokens_map.json"
 
 
@@ -24,10 +25,21 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     Raises:
         ModelError: When there is neither, or a file is broken.
     """
-    if (folder / JSON).is_file():
-        return _from_json(folder)
-    if (folder / SENTENCEPIECE).is_file():
-        return SentencePieceTokenizer((folder / SENTENCEPIECE).read_bytes())
+    file = vocabulary_file(folder)
+    tokenizer = _from_json(folder) if file.name == JSON else SentencePieceTokenizer(file.read_bytes())
+    check_tokenizer(tokenizer, file)
+    return tokenizer
+
+
+def vocabulary_file(folder: Path) -> Path:
+    """Returns the file of a checkpoint that holds its vocabulary.
+
+    Raises:
+        ModelError: When there is none.
+    """
+    for name in (JSON, SENTENCEPIECE):
+        if (folder / name).is_file():
+            return folder / name
     raise ModelError(f"{folder}: expected {JSON} or {SENTENCEPIECE}, found neither: a model needs its vocabulary")
 
 
@@ -40,13 +52,17 @@ def _from_json(folder: Path) -> Tokenizer:
         content = (folder / JSON).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ModelError(f"{folder / JSON}: expected UTF-8, but byte {error.start} is none") from error
-    tokenizer = JsonTokenizer(content, json_text(settings, indent=2) + "\n")
+    return JsonTokenizer(content, json_text(settings, indent=2) + "\n")
+
+
+def check_tokenizer(tokenizer: Tokenizer, place: str | Path) -> None:
+    """Raises a ModelError that names the place unless a vocabulary begins, ends and holds texts."""
     try:
         for name in ("bos", "eos", "pad"):
             getattr(tokenizer, name)
+        tokenizer.decode(tokenizer.prompt(_PROBE))
     except ModelError as error:
-        raise ModelError(f"{folder / JSON}: {error}") from error
-    return tokenizer
+        raise ModelError(f"{place}: {error}") from error
 
 
 def _object(file: Path) -> Mapping[str, Any]:

@@ -1,7 +1,6 @@
 """Vocabularies in the form tokenizer.json, which the library tokenizers reads: Llama's, and most fine-tunes'."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -11,7 +10,7 @@ from typing import Any, final
 from mmtune.codecs.chat import CONTROLS
 from mmtune.errors import ModelError
 from mmtune.files import atomic
-from mmtune.models.tokenizer import SETTINGS, Tokenizer, plain_piece
+from mmtune.models.tokenizer import SETTINGS, Tokenizer, plain_piece, whole_text
 
 JSON = "tokenizer.json"
 """The vocabulary's file in a checkpoint."""
@@ -36,14 +35,40 @@ class JsonTokenizer(Tokenizer):
         import tokenizers
 
         try:
-            model = tokenizers.Tokenizer.from_str(self.content)
+            model = tokenizers.Tokenizer.from_str(self._readable)
         except Exception as error:  # the library raises nothing narrower
-            raise ModelError(f"the tokenizer is no tokenizer.json: {error}") from error
+            raise ModelError(f"the tokenizer is no tokenizer.json: {str(error)[:160]}") from error
         model.no_truncation()
         model.no_padding()
-        # What users write stays text, whatever it looks like; `encode` picks out the tokens of chats.
+        # What users write stays text, whatever it looks like, except the tokens of chats.
         model.encode_special_tokens = True
+        in_vocabulary = [piece for piece in CONTROLS if model.token_to_id(piece) is not None]
+        model.add_tokens([tokenizers.AddedToken(piece, normalized=False) for piece in in_vocabulary])
         return model
+
+    @cached_property
+    def _readable(self) -> str:
+        """The file's text, the tokens of chats no control tokens in it: the library is to find them in texts.
+
+        Cut there and encoded apart, texts would get other ids in vocabularies that put a space before the first only.
+        """
+        parsed = self._parsed
+        added = parsed.get("added_tokens")
+        found = [one for one in added if isinstance(one, dict)] if isinstance(added, list) else []
+        chats = [one for one in found if one.get("content") in CONTROLS and one.get("special") is True]
+        if not chats:
+            return self.content
+        for one in chats:
+            one["special"] = False
+        return json.dumps(parsed, ensure_ascii=False)
+
+    @cached_property
+    def _parsed(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self.content)
+        except (ValueError, RecursionError):
+            return {}  # the library says what is wrong
+        return found if isinstance(found, dict) else {}
 
     @cached_property
     def vocabulary_size(self) -> int:
@@ -80,21 +105,11 @@ class JsonTokenizer(Tokenizer):
 
     def find(self, piece: str) -> int | None:
         """Returns the id of exactly this piece, or None."""
-        return self._model.token_to_id(piece)
+        return self._model.token_to_id(piece) if piece == whole_text(piece) else None
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a text; of control tokens, all but those of chats are read as the text they look like."""
-        ids: list[int] = []
-        for place, part in enumerate(self._chat.split(text) if self._chat else [text]):
-            ids += (
-                [self._model.token_to_id(part)] if place % 2 else self._model.encode(part, add_special_tokens=False).ids
-            )
-        return ids
-
-    @cached_property
-    def _chat(self) -> re.Pattern[str] | None:
-        known = [re.escape(piece) for piece in CONTROLS if self.find(piece) is not None]
-        return re.compile(f"({'|'.join(known)})") if known else None
+        return self._model.encode(whole_text(text), add_special_tokens=False).ids
 
     def save(self, folder: Path) -> None:
         """Writes both files as they were read."""
@@ -106,7 +121,7 @@ class JsonTokenizer(Tokenizer):
         """Returns the text or the bytes of a token."""
         added = self._added.get(token)
         if added is not None:
-            return "" if added.special else added.content
+            return "" if added.special or added.content in CONTROLS else added.content
         piece = self._model.id_to_token(token)
         if piece is None:
             return "\ufffd"
@@ -121,7 +136,12 @@ class JsonTokenizer(Tokenizer):
     @cached_property
     def _bytewise(self) -> bool:
         """Whether the letters of the vocabulary are bytes, as in GPT-2's and Llama 3's."""
-        return _names_byte_level(json.loads(self.content).get("decoder"))
+        return _decodes_with(self._parsed.get("decoder"), "ByteLevel")
+
+    @cached_property
+    def puts_space(self) -> bool:
+        """Whether a decoder of the vocabulary takes a space off the front."""
+        return _decodes_with(self._parsed.get("decoder"), "Strip")
 
     @cached_property
     def _settings(self) -> Mapping[str, Any]:
@@ -139,14 +159,17 @@ class JsonTokenizer(Tokenizer):
             raise ModelError(f"expected {name}_token in {SETTINGS}, found none")
         found = self.find(piece)
         if found is None:
-            raise ModelError(f"the tokenizer has no token {piece}, which {SETTINGS} calls {name}_token")
+            raise ModelError(f"the tokenizer has no token {piece[:80]}, which {SETTINGS} calls {name}_token")
         return found
 
 
-def _names_byte_level(decoder: Any) -> bool:
+def _decodes_with(decoder: Any, kind: str) -> bool:
+    """Whether a decoder is of a kind, or holds one; "Strip" is only what takes spaces off the front."""
     if not isinstance(decoder, Mapping):
         return False
-    return decoder.get("type") == "ByteLevel" or any(map(_names_byte_level, decoder.get("decoders", ())))
+    if decoder.get("type") == kind:
+        return kind != "Strip" or (decoder.get("content") == " " and decoder.get("start", 0) > 0)
+    return any(_decodes_with(inner, kind) for inner in decoder.get("decoders", ()))
 
 
 @cache

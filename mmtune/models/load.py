@@ -1,7 +1,6 @@
 """From a name to a model: `tiny`, a run folder, a Hugging Face checkpoint, a KerasHub preset by name or folder."""
 
 import difflib
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,24 +9,28 @@ from mmtune.errors import ModelError
 from mmtune.model import Model, Setup
 from mmtune.models.gguf_files import SUFFIX
 from mmtune.models.hf_config import is_checkpoint
+from mmtune.models.hf_config import read_config as read_checkpoint_config
 from mmtune.models.hf_load import load_checkpoint, load_gguf
+from mmtune.models.hf_tokenizer import check_tokenizer, read_tokenizer, vocabulary_file
 from mmtune.models.hub import SCHEME, fetch
-from mmtune.models.peft_files import CONFIG, adapter_file, load_adapter, read_config
+from mmtune.models.peft_files import CONFIG, adapter_file, base_name, load_adapter, read_config
+from mmtune.models.preset_files import CONFIG as PRESET_CONFIG
+from mmtune.models.preset_files import VOCABULARY, check_preset
 from mmtune.models.quantized_files import FILE as QUANTIZED
 from mmtune.models.quantized_files import load_quantized
 from mmtune.models.quantized_tree import check_scheme
-from mmtune.models.spec import read_spec
+from mmtune.models.safetensor_files import TensorFiles
+from mmtune.models.spec import ModelSpec, read_spec
 from mmtune.models.spm_tokenizer import SentencePieceTokenizer
 from mmtune.models.tiny import build_tiny, tiny_tokenizer, tiny_weights_path
+from mmtune.models.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from mmtune.recipe import Recipe
 
 # What a run folder holds.
 RECIPE, ADAPTER, TRAINED = "recipe.toml", "adapter.safetensors", "weights.safetensors"
-_PRESET_CONFIG = "config.json"
 _SCHEMES = ("kaggle://", "modelscope://", "gs://")
-_VOCABULARY = "assets/tokenizer/vocabulary.spm"
 
 
 def load(
@@ -50,35 +53,46 @@ def load(
     _check_backend()
     if quantize is not None:
         check_scheme(quantize)
-    model = _load(str(name), precision, weights, quantize)
-    if quantize is not None and model.quantized != quantize:
+    return _load(str(name), precision, weights, quantize, ())
+
+
+def _load(text: str, precision: str, weights: str | None, quantize: str | None, above: tuple[Path, ...]) -> Model:
+    """`load`; `above` are the folders whose base is asked for."""
+    model = _found(text, precision, weights, quantize, above)
+    if quantize is not None and model.quantized != quantize:  # it could not be done as the weights were read
         model.widen()
         model.quantize(quantize)
     return model
 
 
-def _load(text: str, precision: str, weights: str | None, quantize: str | None) -> Model:
-    """Returns a model; quantised only where that can be done as its weights are read."""
+def _found(text: str, precision: str, weights: str | None, quantize: str | None, above: tuple[Path, ...]) -> Model:
     if text == "tiny":
         return Model(_tiny(), tiny_tokenizer(), name="tiny", precision=precision)
     folder = fetch(text) if text.startswith(SCHEME) else Path(text)
+    if folder.resolve() in above:
+        raise ModelError(f"{text} is based on itself: there is no model at the bottom")
     if (folder / RECIPE).is_file():
-        return _load_run(folder, precision)
+        return _load_run(folder, precision, above)
     if (folder / CONFIG).is_file():
-        return _load_peft(folder, text, precision)
+        return _load_peft(folder, text, precision, above)
     if text.lower().endswith(SUFFIX):
         loaded, tokenizer = load_gguf(folder, weights or precision, quantize)
         return Model(tokenizer=tokenizer, name=text, precision=precision, **loaded._asdict())
     if is_checkpoint(folder):
         return _load_checkpoint(folder, text, precision, weights or precision, quantize)
-    if (folder / _PRESET_CONFIG).is_file():
+    if (folder / PRESET_CONFIG).is_file():
+        check_preset(folder)
         return _load_preset(str(folder), text, precision)
     if text.startswith(_SCHEMES) or text in preset_names():
         return _load_preset(text, text, precision)
+    if folder.is_file():
+        raise ModelError(
+            f"{text}: expected the folder of a model or a {SUFFIX} file, found another file: name its folder"
+        )
     if folder.exists():
         raise ModelError(
             f"{text}: expected a run folder (with {RECIPE}), a PEFT adapter (with {CONFIG}), or a Hugging Face "
-            f"checkpoint or Keras preset (with {_PRESET_CONFIG}), found none of them"
+            f"checkpoint or Keras preset (with {PRESET_CONFIG}), found none of them"
         )
     close = difflib.get_close_matches(text, ["tiny", *preset_names()], n=1)
     guess = f"did you mean '{close[0]}'? " if close else ""
@@ -112,13 +126,12 @@ def _tiny() -> Any:
     return backbone
 
 
-def _load_run(folder: Path, precision: str) -> Model:
+def _load_run(folder: Path, precision: str, above: tuple[Path, ...]) -> Model:
     from mmtune.recipe import read_recipe
 
     recipe = read_recipe(folder / RECIPE, {}, [])
-    model = load(
-        recipe.model, precision=precision, weights="float32" if recipe.full else None, quantize=recipe.quantize
-    )
+    weights = "float32" if recipe.full else None
+    model = _load_base(folder, RECIPE, recipe.model, precision, weights, recipe.quantize, above)
     if model.lora is not None:
         model.bake()
     if recipe.full:
@@ -130,6 +143,22 @@ def _load_run(folder: Path, precision: str) -> Model:
     model.name = str(folder)
     model.setup = setup_of(recipe)
     return model
+
+
+def _load_base(
+    folder: Path,
+    file: str,
+    base: str,
+    precision: str,
+    weights: str | None,
+    quantize: str | None,
+    above: tuple[Path, ...],
+) -> Model:
+    """Returns the model that a folder's file calls its base."""
+    try:
+        return _load(base, precision, weights, quantize, (*above, folder.resolve()))
+    except ModelError as error:
+        raise ModelError(f"{folder / file}: its base cannot be loaded: {error}") from error
 
 
 def setup_of(recipe: "Recipe") -> Setup:
@@ -147,34 +176,39 @@ def _check_backend() -> None:
         raise ModelError(f"Keras is set to run on {backend}, mmtune needs JAX: set KERAS_BACKEND=jax")
 
 
-def _load_peft(folder: Path, name: str, precision: str) -> Model:
-    config = read_config(folder)
-    base = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not base or Path(base).resolve() == folder.resolve():
+def _load_peft(folder: Path, name: str, precision: str, above: tuple[Path, ...]) -> Model:
+    config, base = read_config(folder), base_name(folder)
+    if base is None or Path(base).resolve() == folder.resolve():
         raise ModelError(f"{folder / CONFIG}: base_model_name_or_path does not say which model the adapter belongs to")
     # PEFT writes the names of the hub without a scheme.
     on_hub = base.count("/") == 1 and "://" not in base and not Path(base).exists()
-    model = load(f"{SCHEME}{base}" if on_hub else base, precision=precision)
+    model = _load_base(folder, CONFIG, f"{SCHEME}{base}" if on_hub else base, precision, None, None, above)
     if model.lora is not None:
         model.bake()
-    load_adapter(model.add_lora(config), adapter_file(folder))
+    try:
+        lora = model.add_lora(config)
+    except ModelError as error:
+        raise ModelError(f"{adapter_file(folder)}: {error}") from error
+    load_adapter(lora, adapter_file(folder))
     model.name = name
     return model
 
 
 def _load_checkpoint(folder: Path, name: str, precision: str, weights: str, quantize: str | None) -> Model:
-    from mmtune.models.hf_tokenizer import read_tokenizer
-
+    read_checkpoint_config(folder, has_head=False)  # what is of no family is said before what it lacks
     tokenizer = read_tokenizer(folder)
     ours = (folder / QUANTIZED).is_file()
     loaded = load_quantized(folder, weights) if ours else load_checkpoint(folder, weights, quantize)
-    spec = loaded.spec
+    _check_vocabulary(tokenizer, loaded.spec, vocabulary_file(folder))
+    return Model(tokenizer=tokenizer, name=name, precision=precision, **loaded._asdict())
+
+
+def _check_vocabulary(tokenizer: Tokenizer, spec: ModelSpec, place: str | Path) -> None:
     if tokenizer.vocabulary_size > spec.text.vocabulary_size:
         raise ModelError(
-            f"{folder}: the tokenizer has {tokenizer.vocabulary_size} tokens, the model embeddings for "
+            f"{place}: the tokenizer has {tokenizer.vocabulary_size} tokens, the model embeddings for "
             f"{spec.text.vocabulary_size}: they do not belong together"
         )
-    return Model(tokenizer=tokenizer, name=name, precision=precision, **loaded._asdict())
 
 
 def _load_preset(place: str, name: str, precision: str) -> Model:
@@ -182,23 +216,28 @@ def _load_preset(place: str, name: str, precision: str) -> Model:
 
     try:
         backbone = keras_hub.models.Backbone.from_preset(place)
-        read_spec(backbone)
+        spec = read_spec(backbone)
         proto = _vocabulary(place)
     except ModelError:
         raise
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(f"{name}: the preset cannot be loaded: {reason}") from error
-    return Model(backbone, SentencePieceTokenizer(proto), name=name, precision=precision)
+    tokenizer = SentencePieceTokenizer(proto)
+    check_tokenizer(tokenizer, f"{name}/{VOCABULARY}")
+    _check_vocabulary(tokenizer, spec, f"{name}/{VOCABULARY}")
+    return Model(backbone, tokenizer, name=name, precision=precision)
 
 
 def _vocabulary(name: str) -> bytes:
-    local = Path(name) / _VOCABULARY
+    local = Path(name) / VOCABULARY
     if local.is_file():
         return local.read_bytes()
+    if Path(name).is_dir():
+        raise ModelError(f"{local}: there is no such file: a model needs its vocabulary")
     from keras_hub.src.utils.preset_utils import get_file
 
-    return Path(get_file(name, _VOCABULARY)).read_bytes()
+    return Path(get_file(name, VOCABULARY)).read_bytes()
 
 
 def assign_weights(variables: list[Any], file: Path) -> None:
@@ -207,19 +246,14 @@ def assign_weights(variables: list[Any], file: Path) -> None:
     Raises:
         ModelError: When the file is missing, broken, or names a variable that is not there or of another shape.
     """
-    from safetensors import SafetensorError, safe_open
-
     if not file.is_file():
         raise ModelError(f"{file}: no such weights file; the run may not have ended (resume it with --resume)")
     by_path = {variable.path: variable for variable in variables}
-    try:
-        with safe_open(file, "numpy") as tensors:
-            for key in tensors.keys():  # noqa: SIM118 - safetensors' handle is no mapping
-                if key not in by_path:
-                    raise ModelError(f"{file}: the weight {key} belongs to no variable of this model")
-                value = tensors.get_tensor(key)
-                if value.shape != tuple(by_path[key].shape):
-                    raise ModelError(f"{file}: {key} has shape {value.shape}, expected {tuple(by_path[key].shape)}")
-                by_path[key].assign(value)
-    except SafetensorError as error:
-        raise ModelError(f"{file}: no readable safetensors file: {error}") from error
+    tensors = TensorFiles(file)
+    for name, place in tensors.items():
+        if name not in by_path:
+            raise ModelError(f"{file}: the weight {name} belongs to no variable of this model")
+        if place.shape != tuple(by_path[name].shape):
+            raise ModelError(f"{file}: {name} has shape {place.shape}, expected {tuple(by_path[name].shape)}")
+    for name in tensors:
+        by_path[name].assign(tensors.read(name))

@@ -1,22 +1,29 @@
 """Adapters on disk: safetensors under PEFT's names, with PEFT's adapter_config.json beside them."""
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmtune.errors import ModelError
+from mmtune.errors import ModelError, RecipeError
 from mmtune.files import atomic
 from mmtune.models.lora import LoraWeights
 from mmtune.models.lora_config import LoRA
 from mmtune.models.modules import current_path
+from mmtune.models.pickles import pickle_sentence
+from mmtune.models.safetensor_files import TensorFiles
+from mmtune.settings import build
 
 CONFIG = "adapter_config.json"
 # What a run writes, and what PEFT writes.
 WEIGHTS = ("adapter.safetensors", "adapter_model.safetensors")
 """Names of an adapter's file: in our runs, and PEFT's."""
 PREFIX = "base_model.model."
+_LONGEST_NAME = 1000
+_PATH = re.compile(r"[\w.]+")
 _SUFFIX = {"a": "lora_A.weight", "b": "lora_B.weight", "magnitude": "lora_magnitude_vector"}
 # Fields of PEFT's configuration that make its result another one than LoRA's, rsLoRA's or DoRA's wherever they are set.
 _FOREIGN = (
@@ -84,6 +91,8 @@ def adapter_file(folder: Path) -> Path:
     for name in WEIGHTS:
         if (folder / name).is_file():
             return folder / name
+    if (sentence := pickle_sentence(folder, WEIGHTS[1], adapter=True)) is not None:
+        raise ModelError(sentence)
     raise ModelError(f"{folder}: expected an adapter in {' or '.join(WEIGHTS)}, found neither")
 
 
@@ -98,36 +107,60 @@ def read_config(folder: Path) -> LoRA:
     """
     file = folder / CONFIG
     try:
-        config = json.loads(file.read_text())
+        config = json.loads(file.read_bytes())
         kind, bias, rank, alpha = config["peft_type"], config.get("bias", "none"), config["r"], config["lora_alpha"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise ModelError(f"{file}: expected a PEFT configuration of a LoRA adapter: {reason}") from error
     if kind != "LORA":
-        raise ModelError(f"{file}: expected peft_type LORA, got {kind}")
+        raise ModelError(f"{file}: expected peft_type LORA, got {str(kind)[:80]}")
     if bias != "none":
-        raise ModelError(f"{file}: expected an adapter without trained biases, got bias = {bias}")
+        raise ModelError(f"{file}: expected an adapter without trained biases, got bias = {str(bias)[:80]}")
     if foreign := [name for name in _FOREIGN if config.get(name)]:
         raise ModelError(f"{file}: expected plain LoRA, rsLoRA or DoRA; {', '.join(foreign)} cannot be used")
     if (start := config.get("init_lora_weights", True)) not in _HARMLESS:
         raise ModelError(
-            f"{file}: init_lora_weights = {start} changes the base weights; save the adapter converted to plain LoRA "
-            "(PEFT's path_initial_model_for_weight_conversion)"
+            f"{file}: init_lora_weights = {str(start)[:80]} changes the base weights; save the adapter converted to "
+            "plain LoRA (PEFT's path_initial_model_for_weight_conversion)"
         )
     weights = adapter_file(folder)
-    modules = sorted({_module(name, weights) for name in _read(weights)})
-    lora = LoRA(
-        rank=rank,
-        alpha=alpha,
-        dropout=config.get("lora_dropout", 0.0),
-        rslora=config.get("use_rslora", False),
-        dora=config.get("use_dora", False),
-        targets=tuple(modules),
-        vision=True,
-    )
+    tensors = TensorFiles(weights)
+    modules = sorted({_module(name, weights) for name in tensors})
+    try:
+        lora = build(
+            LoRA,
+            {
+                "rank": rank,
+                "alpha": alpha,
+                "dropout": config.get("lora_dropout", 0.0),
+                "rslora": config.get("use_rslora", False),
+                "dora": config.get("use_dora", False),
+                "targets": modules,
+                "vision": True,
+            },
+            "lora.",
+        )
+    except RecipeError as error:
+        raise ModelError(f"{file}: {'; '.join(error.problems)}") from error
     if problems := lora.problems():
         raise ModelError(f"{file}: {'; '.join(problems)}")
+    # Before anything of that rank is made.
+    for name, place in tensors.items():
+        if name.endswith(_SUFFIX["a"]) and place.shape[:1] != (lora.rank,):
+            raise ModelError(f"{weights}: {name} has shape {place.shape}, expected ({lora.rank}, ...) as {CONFIG} says")
     return lora
+
+
+def base_name(folder: Path) -> str | None:
+    """Returns what a PEFT folder, whose configuration `read_config` accepts, calls its base; None: nothing."""
+    base = json.loads((folder / CONFIG).read_bytes()).get("base_model_name_or_path")
+    if not isinstance(base, str) or not 0 < len(base) <= _LONGEST_NAME or "\0" in base:
+        return None
+    try:
+        os.fsencode(base)
+    except UnicodeEncodeError:
+        return None
+    return base
 
 
 def _peft_config(lora: LoraWeights, base: str) -> dict[str, Any]:
@@ -155,17 +188,14 @@ def _current_name(name: str) -> str:
 def _module(name: str, file: Path) -> str:
     for suffix in _SUFFIX.values():
         if name.startswith(PREFIX) and name.endswith(f".{suffix}"):
-            return current_path(name.removeprefix(PREFIX).removesuffix(f".{suffix}"))
+            path = current_path(name.removeprefix(PREFIX).removesuffix(f".{suffix}"))
+            if _PATH.fullmatch(path):
+                return path
     raise ModelError(f"{file}: the tensor {name} is no part of a LoRA adapter on linear modules")
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     if not file.is_file():
         raise ModelError(f"{file}: no such adapter file")
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise ModelError(f"{file}: no readable safetensors file: {error}") from error
+    tensors = TensorFiles(file)
+    return {name: tensors.read(name) for name in tensors}

@@ -16,6 +16,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from mmtune.errors import ModelError
+from mmtune.models.pickles import pickle_sentence
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -156,7 +157,15 @@ def _places(path: Path) -> dict[str, Place]:
         return _sharded(path)
     if (path / SINGLE).is_file():
         return read_header(path / SINGLE)
-    raise ModelError(f"{path}: expected {SINGLE}, or shards with {INDEX}, found neither")
+    for name in (INDEX, SINGLE):
+        if (path / name).exists():
+            raise ModelError(f"{path / name}: expected a file, found none that can be read")
+    if (sentence := pickle_sentence(path, SINGLE)) is not None:
+        raise ModelError(sentence)
+    raise ModelError(
+        f"{path}: expected {SINGLE}, or shards with {INDEX}, found neither; weights in pickles (pytorch_model.bin) "
+        "must be converted to it"
+    )
 
 
 def _sharded(folder: Path) -> dict[str, Place]:
@@ -168,17 +177,20 @@ def _sharded(folder: Path) -> dict[str, Place]:
     if not isinstance(names, dict) or not all(isinstance(file, str) for file in names.values()):
         raise ModelError(f"{index}: expected weight_map, an object of file names by tensor")
     headers: dict[str, dict[str, Place]] = {}
+    places: dict[str, Place] = {}
     for name in dict.fromkeys(names.values()):
-        if name in ("", ".", "..") or "/" in name or "\\" in name:
-            raise ModelError(f"{index}: expected names of files in the same folder, found {name!r}")
+        if name in ("", ".", "..") or len(name) > 200 or set(name) & set("/\\\0"):
+            raise ModelError(f"{index}: expected names of files in the same folder, found {name[:200]!r}")
         if not (folder / name).is_file():
             raise ModelError(f"{index}: names the shard {name}, which is not there: download it again")
         headers[name] = read_header(folder / name)
-    places = {}
+        for tensor, place in headers[name].items():
+            if tensor in places:
+                raise ModelError(f"{folder / name}: holds the tensor {tensor}, and so does {places[tensor].file.name}")
+            places[tensor] = place
     for tensor, name in names.items():
         if tensor not in headers[name]:
             raise ModelError(f"{folder / name}: expected the tensor {tensor}, which {INDEX} says it holds, found none")
-        places[tensor] = headers[name][tensor]
     return places
 
 
@@ -199,14 +211,31 @@ def read_header(file: Path) -> dict[str, Place]:
         content = _json(opened.read(length), file)
     if not isinstance(content, dict):
         raise ModelError(f"{file}: no safetensors file: its header is no object")
-    begin, room = 8 + length, total - 8 - length
-    return {name: _place(name, entry, file, begin, room) for name, entry in content.items() if name != "__metadata__"}
+    entries = {name: entry for name, entry in content.items() if name != "__metadata__"}
+    places = {name: _place(name, entry, file, 8 + length, total - 8 - length) for name, entry in entries.items()}
+    _check_order(places, file, 8 + length, total)
+    return places
+
+
+def _check_order(places: Mapping[str, Place], file: Path, begin: int, total: int) -> None:
+    """Raises an error unless the tensors' bytes lie end to end from the header to the end, as the format has it."""
+    end = begin
+    for name, place in sorted(places.items(), key=lambda item: (item[1].start, item[1].size)):
+        if place.start != end:
+            gap = place.start - end
+            where = "over those of another" if gap < 0 else f"with a gap of {gap} bytes in front"
+            raise ModelError(f"{file}: the bytes of the tensor {name} lie {where}: the file was altered")
+        end += place.size
+    if end != total:
+        raise ModelError(f"{file}: {total - end} bytes behind the last tensor belong to none: the file was altered")
 
 
 def _place(name: str, entry: Any, file: Path, begin: int, room: int) -> Place:
     known = entry if isinstance(entry, dict) else {}
     dtype, shape, offsets = known.get("dtype"), known.get("shape"), known.get("data_offsets")
-    if dtype not in _ITEM_BYTES or not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
+    if isinstance(dtype, str) and dtype not in _ITEM_BYTES:
+        raise ModelError(f"{file}: the tensor {name} has dtype {dtype[:20]}, expected {', '.join(_DTYPES)}")
+    if not isinstance(dtype, str) or not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
         raise ModelError(f"{file}: the tensor {name} has no readable entry in the header: {str(entry)[:80]}")
     place = Place(file, dtype, tuple(shape), begin + offsets[0])
     if offsets[1] - offsets[0] != place.size:
@@ -225,6 +254,16 @@ def _are_counts(values: Any) -> TypeGuard[list[int]]:
 
 def _json(raw: bytes, file: Path) -> Any:
     try:
-        return json.loads(raw)
+        return json.loads(raw, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{file}: expected JSON: {str(error)[:120]}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns an object whose keys stand once each: of two entries of a tensor either could be meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f"{twice[:80]!r} stands twice in it")
+    return found

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from mmtune.errors import ModelError
 from mmtune.files import atomic, write_json
-from mmtune.models.tokenizer import SETTINGS, Tokenizer, plain_piece
+from mmtune.models.tokenizer import SETTINGS, Tokenizer, plain_piece, whole_text
 
 SENTENCEPIECE = "tokenizer.model"
 """The vocabulary's file in a checkpoint."""
@@ -32,9 +32,11 @@ class SentencePieceTokenizer(Tokenizer):
             # An empty model is no error to SentencePiece until it is used.
             raise ModelError("the tokenizer is no SentencePiece model: its file is empty")
         try:
-            return sentencepiece.SentencePieceProcessor(model_proto=self.proto)
-        except RuntimeError as error:
-            raise ModelError(f"the tokenizer is no SentencePiece model: {error}") from error
+            model = sentencepiece.SentencePieceProcessor(model_proto=self.proto)
+            model.id_to_piece(list(range(model.vocab_size())))
+        except (RuntimeError, UnicodeDecodeError) as error:  # the latter for pieces that are no text
+            raise ModelError(f"the tokenizer is no SentencePiece model: {str(error)[:160]}") from error
+        return model
 
     @property
     def vocabulary_size(self) -> int:
@@ -44,17 +46,23 @@ class SentencePieceTokenizer(Tokenizer):
     @property
     def bos(self) -> int:
         """Id of the piece that the model calls so."""
-        return self._model.bos_id()
+        return self._control("bos")
 
     @property
     def eos(self) -> int:
         """Id of the piece that the model calls so."""
-        return self._model.eos_id()
+        return self._control("eos")
 
     @property
     def pad(self) -> int:
-        """Id of the piece that the model calls so."""
-        return self._model.pad_id()
+        """Id of the piece that the model calls so; where there is none, the end, beyond which no row is read."""
+        return self.eos if self._model.pad_id() < 0 else self._model.pad_id()
+
+    @cached_property
+    def puts_space(self) -> bool:
+        """Whether the model puts a space before texts."""
+        space = self.find("▁")
+        return space is not None and self._model.decode([space]) == ""
 
     def find(self, piece: str) -> int | None:
         """Returns the id of exactly this piece, or None."""
@@ -63,19 +71,25 @@ class SentencePieceTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a text."""
-        return self._model.encode(text)
+        return self._model.encode(whole_text(text))
 
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.model`, and `tokenizer_config.json`, which says how transformers is to use it."""
         with atomic(folder / SENTENCEPIECE) as temporary:
             temporary.write_bytes(self.proto)
         names = {f"{name}_token": self._model.id_to_piece(i) for name, i in self._controls().items()}
-        config = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True, "add_eos_token": False, **names}
+        kind = "LlamaTokenizer" if self.puts_space else "GemmaTokenizer"
+        config = {"tokenizer_class": kind, "add_bos_token": True, "add_eos_token": False, **names}
         write_json(folder / SETTINGS, config)
 
     def _controls(self) -> dict[str, int]:
-        found = {"bos": self.bos, "eos": self.eos, "pad": self.pad, "unk": self._model.unk_id()}
-        return {name: number for name, number in found.items() if number >= 0}
+        return {"bos": self.bos, "eos": self.eos, "pad": self.pad, "unk": self._model.unk_id()}
+
+    def _control(self, name: str) -> int:
+        found = getattr(self._model, f"{name}_id")()
+        if found < 0:
+            raise ModelError(f"the tokenizer has no piece that it calls {name}")
+        return found
 
     def piece(self, token: int) -> str | bytes:
         """Returns the text or the byte of a token."""

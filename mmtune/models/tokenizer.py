@@ -10,6 +10,7 @@ from pathlib import Path
 SETTINGS = "tokenizer_config.json"
 """The file of a checkpoint that names the vocabulary's control tokens."""
 
+_HALVES = re.compile("[\ud800-\udfff]")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -70,6 +71,11 @@ class Tokenizer(abc.ABC):
         return self.find("<seg000>")
 
     @property
+    def puts_space(self) -> bool:
+        """Whether a space that is no part of a text is put before it, as in Llama 2, to be taken off when decoding."""
+        return False
+
+    @property
     def chat_template(self) -> str:
         """The program that writes conversations, as the checkpoint brings it; "": none."""
         return ""
@@ -106,6 +112,9 @@ class Tokenizer(abc.ABC):
             for index, char in _characters([p for p in pieces[start:end] if isinstance(p, bytes)]):
                 texts[start + index] += char
             start = end
+        first = next((index for index, text in enumerate(texts) if text), None)
+        if first is not None and self.puts_space:
+            texts[first] = texts[first].removeprefix(" ")
         return texts
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -114,6 +123,15 @@ class Tokenizer(abc.ABC):
 
     def _piece(self, token: int) -> str | bytes:
         return self.piece(int(token)) if 0 <= token < self.vocabulary_size else "\ufffd"
+
+
+def whole_text(text: str) -> str:
+    r"""Returns a text with U+FFFD for halves of characters: they stand for bytes of no text, and no library takes them.
+
+    >>> whole_text("a\udcff") == "a\N{REPLACEMENT CHARACTER}"
+    True
+    """
+    return _HALVES.sub("\ufffd", text)
 
 
 def plain_piece(piece: str) -> str | bytes:

@@ -178,7 +178,7 @@ def test_cut_files_are_one_sentence(tmp_path, keep):
 
 def test_what_is_no_gguf(tmp_path):
     (tmp_path / "a.gguf").write_bytes(b"not at all a model" * 9)
-    with pytest.raises(ModelError, match="no GGUF file, or cut off"):
+    with pytest.raises(ModelError, match="no GGUF file: it does not begin as one"):
         load(tmp_path / "a.gguf")
     with pytest.raises(ModelError, match="there is no such file"):
         load(tmp_path / "b.gguf")

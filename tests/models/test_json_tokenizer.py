@@ -87,6 +87,12 @@ def test_any_text_survives(name, text):
 
 
 @pytest.mark.parametrize("name", MADE)
+def test_bytes_that_are_no_text_are_marked(name):
+    assert OURS[name].decode(OURS[name].encode("a\ud800 \udcff")) == "a\ufffd \ufffd"
+    assert OURS[name].find("\ud800") is None
+
+
+@pytest.mark.parametrize("name", MADE)
 def test_control_tokens_have_ids_and_no_text(name):
     ours, theirs = OURS[name], MADE[name]
     assert [ours.bos, ours.eos, ours.pad] == [theirs.token_to_id(piece) for piece in SPECIAL]
@@ -111,6 +117,33 @@ def test_what_users_write_is_no_control_token(name):
     turn = "<start_of_turn>the cat<end_of_turn>"
     assert ours.encode(turn) == built.encode(turn, add_special_tokens=False).ids
     assert ours.encode(turn)[0] == built.token_to_id("<start_of_turn>")
+
+
+@pytest.mark.parametrize("front", ["each", "first"])
+def test_a_space_that_is_put_before_texts_is_taken_off_again(front):
+    """Llama 2's way; with "first", what follows a token of a chat gets none."""
+    content = json.loads(MADE["spaced"].to_str())
+    built = tokenizers.Tokenizer.from_str(json.dumps(content))
+    if front == "each":
+        built.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        built.normalizer = None
+        built.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first", split=False)
+    back = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    built.decoder = decoders.Sequence(back)
+    built.add_special_tokens([AddedToken("<|im_start|>", special=True, normalized=False)])
+    ours = JsonTokenizer(built.to_str(), json.dumps(NAMES))
+    assert ours.puts_space
+    assert not OURS["spaced"].puts_space
+    for text in ("the cat", "cat\n", "é", ""):
+        ids = ours.encode(text)
+        assert ids == built.encode(text, add_special_tokens=False).ids
+        assert ours.decode(ids) == built.decode(ids) == text
+    turn = "the cat<|im_start|>sat"
+    ids = ours.encode(turn)
+    assert ids == built.encode(turn, add_special_tokens=False).ids
+    assert ours.texts(ids)[ids.index(ours.find("<|im_start|>"))] == ""
+    assert ours.decode(ids) == built.decode(ids) == ("the catsat" if front == "first" else "the cat sat")
 
 
 def test_what_begins_a_prompt():

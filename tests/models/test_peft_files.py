@@ -167,13 +167,17 @@ def test_dora_and_plain_files_are_told_apart(backbone, tmp_path):
         load_adapter(make_lora(backbone), tmp_path / "dora.safetensors")
 
 
-@pytest.mark.parametrize("content", [b"", b"no safetensors", None], ids=["empty", "text", "cut off"])
-def test_broken_file(backbone, tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "no safetensors file"), (b"no safetensors", "no safetensors file"), (None, "the file ends before")],
+    ids=["empty", "text", "cut off"],
+)
+def test_broken_file(backbone, tmp_path, content, words):
     file = tmp_path / "adapter.safetensors"
     save_adapter(make_lora(backbone), file, "tiny")
     file.write_bytes(file.read_bytes()[:-100] if content is None else content)
     for read in (lambda: load_adapter(make_lora(backbone), file), lambda: read_config(tmp_path)):
-        with pytest.raises(ModelError, match=r"adapter.safetensors: no readable safetensors file: ") as error:
+        with pytest.raises(ModelError, match=rf"adapter.safetensors: {words}") as error:
             read()
         assert "\n" not in str(error.value)
 
@@ -251,7 +255,7 @@ def test_bfloat16_file(backbone, tmp_path):
         ({"r": 0}, "lora.rank: expected a whole number from 1, got 0"),
         (
             {"lora_alpha": -1, "lora_dropout": 2},
-            "lora.alpha: expected a number above 0, got -1; lora.dropout: expected a rate",
+            "lora.alpha: expected a number above 0, got -1.0; lora.dropout: expected a rate",
         ),
     ],
 )

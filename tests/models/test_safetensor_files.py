@@ -7,6 +7,7 @@ import struct
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mmtune.errors import ModelError
@@ -93,7 +94,7 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         pytest.param(b"[" * 50_000, b"", "expected JSON", id="deep"),
         pytest.param(b"\xff\xfe", b"", "expected JSON", id="no utf-8"),
         pytest.param({"w": ENTRY}, b"1234", "the file ends before the tensor w: it was cut off", id="cut"),
-        pytest.param({"w": ENTRY | {"dtype": "F31"}}, b"12345678", "tensor w has no readable entry", id="dtype"),
+        pytest.param({"w": ENTRY | {"dtype": "F31"}}, b"12345678", "tensor w has dtype F31, expected F64", id="dtype"),
         pytest.param({"w": ENTRY | {"shape": [-2]}}, b"12345678", "tensor w has no readable entry", id="negative"),
         pytest.param({"w": ENTRY | {"shape": [2.0]}}, b"12345678", "tensor w has no readable entry", id="fraction"),
         pytest.param({"w": ENTRY | {"shape": [3]}}, b"12345678", r"shape \[3\] .*needs 12 bytes", id="shape"),
@@ -148,23 +149,33 @@ def test_neither_file_nor_index(tmp_path):
         TensorFiles(tmp_path)
 
 
-def test_mutated_headers_end_in_one_sentence(folder):
-    """A thousand mutations of bytes: the file reads as something, or one error names it."""
+def shapes_of_the_library(file):
+    try:
+        with safe_open(file, "numpy") as opened:
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError):  # the latter for names that are no text
+        return None
+
+
+def test_what_is_read_is_what_the_library_reads(folder):
+    """A thousand headers with some bytes changed: both refuse a file, or both find the same tensors in it."""
     whole = (folder / SINGLE).read_bytes()
     (length,) = struct.unpack("<Q", whole[:8])
     rng = random.Random(0)
-    refused = []
+    accepted, disagreed = 0, []
     for _ in range(1000):
         changed = bytearray(whole)
-        for _ in range(rng.choice((1, 1, 2, 8))):
-            changed[rng.randrange(8 + length)] = rng.randrange(256)
-        if rng.random() < 0.1:
-            changed = changed[: rng.randrange(len(changed))]
+        for _ in range(rng.choice((1, 1, 2))):
+            changed[rng.randrange(8, 8 + length)] = rng.choice(b'0123456789 ,"abcdeF[]{}')
         (folder / SINGLE).write_bytes(bytes(changed))
+        theirs, header = shapes_of_the_library(folder / SINGLE), bytes(changed[8 : 8 + length])
         try:
-            places = read_header(folder / SINGLE)
-            assert all(place.start + place.size <= len(changed) for place in places.values())
+            ours = {name: place.shape for name, place in read_header(folder / SINGLE).items()}
         except ModelError as error:
-            refused.append(str(error))
-    assert len(refused) > 500
-    assert all(sentence.startswith(str(folder / SINGLE)) for sentence in refused)
+            # Of two entries of one name the library takes the last.
+            ours = theirs if "stands twice" in str(error) else None
+        accepted += ours is not None
+        if ours != theirs:
+            disagreed.append(header)
+    assert not disagreed
+    assert 20 < accepted < 980

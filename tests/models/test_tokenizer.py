@@ -1,5 +1,6 @@
 """The tokenizer on the embedded model's vocabulary, and the vocabulary itself."""
 
+import json
 import random
 
 import numpy as np
@@ -71,6 +72,12 @@ def test_a_character_of_several_bytes_stands_at_its_last_byte():
     assert TOKENIZER.texts([ids[2], *ids[2:6]]) == ["", "\ufffd", "", "", "😀"]
 
 
+@pytest.mark.parametrize("text", ["a\ud800b", "\udcff", "\udcc3\udca9 cat"])
+def test_bytes_that_are_no_text_are_marked(text):
+    """Python hands them over as halves of characters, in what was typed or stands in a file's name."""
+    assert TOKENIZER.decode(TOKENIZER.encode(text)) == "".join("\ufffd" if c >= "\ud800" else c for c in text)
+
+
 def test_control_tokens_have_no_text():
     cat = TOKENIZER.encode("cat")
     assert TOKENIZER.decode([TOKENIZER.bos, *cat, TOKENIZER.eos, TOKENIZER.pad]) == "cat"
@@ -97,6 +104,39 @@ def test_a_prompt_is_tokenised_apart_from_its_newline():
 def test_what_is_no_model_is_an_error(proto):
     with pytest.raises(ModelError, match="no SentencePiece model"):
         SentencePieceTokenizer(proto).encode("cat")
+
+
+def changed(**normalizer):
+    """The embedded vocabulary with other settings, and without some of its control tokens."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto.FromString(TOKENIZER.proto)
+    model.normalizer_spec.add_dummy_prefix = normalizer.get("space", False)
+    for name in normalizer.get("without", ()):
+        setattr(model.trainer_spec, f"{name}_id", -1)
+        setattr(model.trainer_spec, f"{name}_piece", "<none>")
+    return SentencePieceTokenizer(model.SerializeToString())
+
+
+def test_a_space_that_is_put_before_texts_is_taken_off_again(tmp_path):
+    ours = changed(space=True)
+    assert ours.puts_space
+    assert not TOKENIZER.puts_space
+    for text in ("the cat", " cat", "\n", "é", ""):
+        assert ours.encode(text) == (TOKENIZER.encode(f" {text}") if text else [])
+        assert ours.decode(ours.encode(text)) == ours._model.decode(ours.encode(text)) == text
+    ours.save(tmp_path)
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["tokenizer_class"] == "LlamaTokenizer"
+
+
+def test_rows_are_filled_with_the_end_where_nothing_else_is_named():
+    assert changed(without=["pad"]).pad == TOKENIZER.eos
+
+
+@pytest.mark.parametrize("name", ["bos", "eos"])
+def test_a_vocabulary_without_begin_or_end_is_an_error(name):
+    with pytest.raises(ModelError, match=f"no piece that it calls {name}"):
+        getattr(changed(without=[name]), name)
 
 
 # The vocabulary

@@ -1,0 +1,44 @@
+"""The files of a Keras preset's folder, looked at before KerasHub reads them: its own errors name no file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mmtune.errors import ModelError
+
+CONFIG, VOCABULARY = "config.json", "assets/tokenizer/vocabulary.spm"
+# In one file, or in several that an index names.
+_WEIGHTS, _INDEX = "model.weights.h5", "model.weights.json"
+
+
+def check_preset(folder: Path) -> None:
+    """Raises a ModelError unless a folder's files can be those of a preset; names the file."""
+    import h5py
+    import keras
+    import keras_hub  # noqa: F401 - registers its classes
+
+    content = _object(folder / CONFIG)
+    name = content.get("registered_name")
+    if not isinstance(name, str) or not isinstance(content.get("config"), dict):
+        raise ModelError(f"{folder / CONFIG}: expected registered_name and config of a Keras preset, found none")
+    if keras.saving.get_registered_object(name) is None:
+        raise ModelError(f"{folder / CONFIG}: Keras knows no class {name[:80]}")
+    if (folder / _INDEX).is_file():
+        _object(folder / _INDEX)
+    elif not (folder / _WEIGHTS).is_file():
+        raise ModelError(f"{folder}: expected weights in {_WEIGHTS}, or in several files with {_INDEX}, found neither")
+    for file in sorted(folder.glob("*.weights.h5")):
+        try:
+            h5py.File(file).close()
+        except OSError as error:
+            raise ModelError(f"{file}: no HDF5 file, or cut off: {str(error)[:120]}") from error
+
+
+def _object(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{file}: expected JSON: {str(error)[:120]}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{file}: expected an object")
+    return content

@@ -185,7 +185,7 @@ def _answer(
     tokenizer = model.tokenizer
     weights = replace(model.weights(), stops=task.ends(tokenizer))
     requests = [
-        Request(tokenizer.prompt(query.prompt), ready[i][2], grammars[query.labels], row)
+        Request(tokenizer.prompt(query.prompt, query.closed), ready[i][2], grammars[query.labels], row)
         for (i, query), row in zip(asked, rows, strict=True)
     ]
     decoded = generate(weights, requests, max_tokens=budget, sampler=sampler, batch_size=batch_size, rules=rules)

@@ -37,7 +37,7 @@ def truth_likelihoods(
         for query in task.lessons(record):
             for target in task.targets(record, query):
                 places.append(place)
-                requests.append(Request(tokenizer.prompt(query.prompt), pixels))
+                requests.append(Request(tokenizer.prompt(query.prompt, query.closed), pixels))
                 targets.append(tokenise(target, tokenizer, end))
     found: list[Likelihood | None] = [None] * len(seen)
     scored = score(weights, requests, [target.ids for target in targets], batch_size)

@@ -213,6 +213,7 @@ class Model:
         grammars: Sequence[Automaton | None] | None = None,
         batch_size: int = 16,
         rows: Sequence[int] | None = None,
+        closed: bool = True,
         on_done: Callable[[int], None] = lambda _: None,
     ) -> list[Output]:
         """Answers prompts about images.
@@ -226,6 +227,7 @@ class Model:
             grammars: For each prompt the automaton its answer must follow, or None.
             batch_size: Most prompts at once.
             rows: For each prompt the number that picks the sampler's random numbers; None: 0, 1, 2, ...
+            closed: False where prompts are texts to go on with as they stand, without a closing newline.
             on_done: Called with the number of answers so far.
 
         Returns:
@@ -234,7 +236,7 @@ class Model:
         Raises:
             UsageError: When there are not as many images, grammars or rows as prompts.
         """
-        requests = self._requests(images, prompts, grammars, rows)
+        requests = self._requests(images, prompts, grammars, rows, closed)
         weights = self.weights()
         decoded = generate(
             weights, requests, max_tokens=max_tokens, sampler=sampler, batch_size=batch_size, on_done=on_done
@@ -279,6 +281,7 @@ class Model:
         prompts: Sequence[str] | str,
         grammars: Sequence[Automaton | None] | None,
         rows: Sequence[int] | None,
+        closed: bool = True,
     ) -> list[Request]:
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if images is None or isinstance(images, str | Path) or not isinstance(images, Sequence):
@@ -292,7 +295,7 @@ class Model:
             if id(image) not in pixels:
                 pixels[id(image)] = self.pixels(image)
         return [
-            Request(self.tokenizer.prompt(prompt), pixels[id(image)], rule, row)
+            Request(self.tokenizer.prompt(prompt, closed), pixels[id(image)], rule, row)
             for row, image, prompt, rule in zip(numbers, images, prompts, rules, strict=True)
         ]
 

@@ -183,10 +183,12 @@ class Query:
     Attributes:
         prompt: The prefix, such as "detect cat ; dog"; a newline that closes it may be left out.
         labels: The classes that the prompt asks for, where the task has classes.
+        closed: Whether a newline closes the prompt; else the answer goes on right behind its last character.
     """
 
     prompt: str
     labels: tuple[str, ...] = ()
+    closed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from mmtune.codecs.chat import (
 )
 from mmtune.errors import RecipeError, UsageError
 from mmtune.metrics.instruct import right_answers
-from mmtune.records import Output, Prediction, Query, Record, Target
+from mmtune.records import Output, Prediction, Query, Record, Target, Turn
 from mmtune.settings import choice_problems
 from mmtune.task import Task
 
@@ -39,7 +39,8 @@ class InstructOptions:
 
     Attributes:
         template: How a conversation is written: "gemma", "llama3", "chatml", "plain" (the text and a newline, as
-            PaliGemma is asked), or "auto": by the control tokens that the model's vocabulary has, plain without any.
+            PaliGemma is asked), "text" (nothing around it: the model goes on with the text), or "auto": by the control
+            tokens that the model's vocabulary has, plain without any.
         turns: Which answers of a conversation are taught: "all" or only the "last". Evaluation asks for the last one.
     """
 
@@ -108,7 +109,7 @@ class Instruct(Task):
         """Returns the one query: all that was said before the last answer that is taught."""
         courses = conversations(record)
         turns = courses[0][: taught_places(courses[0])[-1]] if courses else history(record)
-        return (Query(self._template.prompt(turns)),) if turns else ()
+        return (self._query(turns),) if turns else ()
 
     def lessons(self, record: Record) -> Sequence[Query]:
         """Returns what was said before the first answer that is taught: the target goes on from there.
@@ -120,7 +121,7 @@ class Instruct(Task):
             return self.queries(record) if courses else ()
         turns = courses[0]
         places = taught_places(turns)[: 1 if self._template.end else None]
-        return tuple(Query(self._template.prompt(turns[:place])) for place in places)
+        return tuple(self._query(turns[:place]) for place in places)
 
     def targets(self, record: Record, query: Query, rng: np.random.Generator | None = None) -> Sequence[Target]:
         """Returns the answers from the query on, with the user's turns between them as spans without weight."""
@@ -190,3 +191,6 @@ class Instruct(Task):
         metric = InstructMetric()
         metric.update(Record(prediction.record), prediction)
         return {"perplexity": metric.perplexity}
+
+    def _query(self, turns: Sequence[Turn]) -> Query:
+        return Query(self._template.prompt(turns), closed=self._template.closed)

@@ -33,6 +33,7 @@ class ChatTemplate:
         stops: Those behind which an answer cannot go on, besides `end`.
         trim: Whether texts are written without the white space around them.
         opening: What the system says where a conversation begins without it; "": nothing.
+        closed: Whether a newline closes what is asked, where the template has none of its own.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ChatTemplate:
     stops: tuple[str, ...] = ()
     trim: bool = True
     opening: str = ""
+    closed: bool = True
 
     def prompt(self, turns: Sequence[Turn]) -> str:
         r"""Returns what the model goes on from when it has the word, without the token that begins a text.
@@ -142,7 +144,10 @@ CHATML = ChatTemplate(
 PLAIN = ChatTemplate(name="plain", system="", user="", model="", end="", gap="\n")
 """PaliGemma's way to ask: the text and a newline. For vocabularies without control tokens of a chat."""
 
-TEMPLATES = {template.name: template for template in (GEMMA, LLAMA_3, CHATML, PLAIN)}
+TEXT = ChatTemplate(name="text", system="", user="", model="", end="", gap="", trim=False, closed=False)
+"""Nothing around the text: the model goes on with it, as it was pretrained to do."""
+
+TEMPLATES = {template.name: template for template in (GEMMA, LLAMA_3, CHATML, PLAIN, TEXT)}
 
 CONTROLS = tuple(piece for template in TEMPLATES.values() for piece in template.pieces)
 """The control tokens of all templates."""

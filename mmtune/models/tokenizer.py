@@ -85,11 +85,17 @@ class Tokenizer(abc.ABC):
         """The ids before the text of a prompt: bos, unless the vocabulary's texts begin without."""
         return [self.bos]
 
-    def prompt(self, text: str) -> list[int]:
+    def prompt(self, text: str, closed: bool = True) -> list[int]:
         """Returns the ids of a prompt: `start`, the text, and the newline that closes it, added where it has none.
 
         Newlines at the end are tokenised apart: joined, pieces would merge across.
+
+        Args:
+            text: What is asked.
+            closed: False for a text that is gone on with as it stands: no newline is added.
         """
+        if not closed:
+            return [*self.start, *self.encode(text)]
         body = text.rstrip("\n")
         return [*self.start, *self.encode(body), *self.encode(text[len(body) :] or "\n")]
 

@@ -108,7 +108,7 @@ def list_examples(
                 log.add(record.source, record.id, "target too long", problem)
                 continue
             count = len(task.targets(record, query))
-            prompt = len(tokenizer.prompt(query.prompt))
+            prompt = len(tokenizer.prompt(query.prompt, query.closed))
             examples.append(Example(record, query, prompt + count * (bound - 1), count * bound, bound))
     return examples
 
@@ -175,7 +175,7 @@ class RowMaker:
         targets = self._task.targets(record, example.query, rng)
         tokens = [tokenise(target, self._tokenizer, self._end) for target in targets]
         return Row(
-            self._tokenizer.prompt(example.query.prompt),
+            self._tokenizer.prompt(example.query.prompt, example.query.closed),
             [suffix.ids for suffix in tokens],
             [[weight * w for w in suffix.weights] for suffix in tokens],
             image,

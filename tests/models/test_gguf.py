@@ -42,8 +42,8 @@ def paired(array, heads):
     return array.reshape(heads, 2, -1, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
 
 
-def write(path, family, backbone, vocabulary=None, packed=None):
-    """Writes a file of a backbone."""
+def write(path, family, backbone, vocabulary=None, packed=None, add=None):
+    """Writes a file of a backbone, its vocabulary by `add`."""
     text, architecture = read_spec(backbone).text, FAMILIES[family]
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(text.num_layers)
@@ -58,7 +58,10 @@ def write(path, family, backbone, vocabulary=None, packed=None):
         writer.add_attn_logit_softcapping(text.attention_softcap)
         writer.add_final_logit_softcapping(text.final_softcap)
         writer.add_sliding_window(max(width or 0 for width in text.windows))
-    add_vocabulary(writer, *(vocabulary or ("bytewise", MADE["bytewise"])))
+    if add is None:
+        add_vocabulary(writer, *(vocabulary or ("bytewise", MADE["bytewise"])))
+    else:
+        add(writer)
     for link in links(read_spec(backbone), model_variables(backbone)):
         array = np.ascontiguousarray(link.write(np.asarray(link.leaf)))
         parts = link.name.split(".")

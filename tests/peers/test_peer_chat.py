@@ -75,8 +75,8 @@ class Peer:
     def find(self, piece):
         return self.fast.get_vocab().get(piece)
 
-    def prompt(self, text):
-        return Tokenizer.prompt(self, text)
+    def prompt(self, text, closed=True):
+        return Tokenizer.prompt(self, text, closed)
 
 
 def corpus():

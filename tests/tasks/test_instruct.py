@@ -33,7 +33,7 @@ def ids_of(task, tokenizer, record):
     """Returns the ids of a training row, and which are taught."""
     (query,) = task.lessons(record)
     (target,) = task.targets(record, query)
-    prompt = tokenizer.prompt(query.prompt)
+    prompt = tokenizer.prompt(query.prompt, query.closed)
     ids, weights, _ = tokenise(target, tokenizer, task.ends(tokenizer)[0])
     return prompt + ids, [0.0] * len(prompt) + weights
 
@@ -59,6 +59,17 @@ def test_a_template_that_the_vocabulary_cannot_write(template, family, lacking):
 def test_a_vocabulary_with_some_of_the_tokens_is_plain():
     tokenizer = with_pieces(("<start_of_turn>",))
     assert Instruct().for_tokenizer(tokenizer).options.template == "plain"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_is_gone_on_with_as_it_stands(family):
+    """Nothing before it but what begins every text, no newline behind it, and its own white space kept."""
+    tokenizer = chat_tokenizer(family)
+    task = Instruct((), InstructOptions(template="text")).for_tokenizer(tokenizer)
+    record = Record("r", turns=(Turn("user", " a red "), Turn("assistant", " circle")))
+    expected = [*tokenizer.start, *tokenizer.encode(" a red "), *tokenizer.encode(" circle")]
+    assert ids_of(task, tokenizer, record)[0] == [*expected, tokenizer.eos]
+    assert tokenizer.encode("\n")[0] in ids_of(task_of(family, template="plain"), tokenizer, record)[0]
 
 
 @pytest.mark.parametrize("family", ["gemma", "llama3"])
@@ -239,6 +250,6 @@ def test_wrong_options():
     with pytest.raises(RecipeError) as error:
         InstructOptions(template="gema", turns="first")
     assert error.value.problems == (
-        "options.template: expected one of auto, gemma, llama3, chatml, plain, got 'gema'",
+        "options.template: expected one of auto, gemma, llama3, chatml, plain, text, got 'gema'",
         "options.turns: expected one of all, last, got 'first'",
     )

@@ -14,6 +14,7 @@ from mmtune.models.tokenizer import SETTINGS, Tokenizer
 # Control tokens are named in either file; what `SETTINGS` says counts.
 _PROBE = "detect 2 cats ; d\u00e9j\u00e0 \u732b\n\ta"
 _FORMER = "special_tokens_map.json"
+_TEMPLATE = "chat_template.jinja"
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -48,11 +49,16 @@ def _from_json(folder: Path) -> Tokenizer:
     for name in (_FORMER, SETTINGS):
         if (folder / name).is_file():
             settings |= _object(folder / name)
+    if (folder / _TEMPLATE).is_file():  # where transformers writes it since 4.51
+        settings["chat_template"] = _text(folder / _TEMPLATE)
+    return JsonTokenizer(_text(folder / JSON), json_text(settings, indent=2) + "\n")
+
+
+def _text(file: Path) -> str:
     try:
-        content = (folder / JSON).read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ModelError(f"{folder / JSON}: expected UTF-8, but byte {error.start} is none") from error
-    return JsonTokenizer(content, json_text(settings, indent=2) + "\n")
+        raise ModelError(f"{file}: expected UTF-8, but byte {error.start} is none") from error
 
 
 def check_tokenizer(tokenizer: Tokenizer, place: str | Path) -> None:

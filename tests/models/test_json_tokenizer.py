@@ -208,6 +208,18 @@ def test_names_of_control_tokens_may_stand_in_the_older_file(tmp_path):
     assert found.pad == found.eos == MADE["spaced"].token_to_id("</s>")
 
 
+def test_a_chat_template_of_its_own_file_is_kept(tmp_path):
+    """Where transformers has written it since version 4.51; an export must not lose it."""
+    content = json.loads(MADE["spaced"].to_str())
+    folder = folder_of(tmp_path, tokenizer=content, tokenizer_config=settings())
+    (folder / "chat_template.jinja").write_text("{{ messages }} é", encoding="utf-8")
+    found = read_tokenizer(folder)
+    assert found.chat_template == "{{ messages }} é"
+    (tmp_path / "again").mkdir()
+    found.save(tmp_path / "again")
+    assert read_tokenizer(tmp_path / "again").chat_template == "{{ messages }} é"
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [

@@ -1,6 +1,5 @@
 """Hugging Face's `config.json` of the supported families, as our own description of a model."""
 
-import json
 import math
 import reprlib
 from collections.abc import Mapping
@@ -10,12 +9,12 @@ from typing import Any, Literal
 
 from mmtune.data.pixels import RESAMPLING
 from mmtune.errors import ModelError, unknown_name
+from mmtune.models.config_files import read_object
 from mmtune.models.spec import ModelSpec, RopeSpec, TextSpec, VisionSpec
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 
 _LARGEST = 1e30  # of numbers such as bases and factors, whose powers are still to be numbers
-_LONGEST = 10_000_000  # bytes; real ones have a few thousand
 _TEXT_TYPES = ("gemma", "gemma2", "llama")
 _GELU = ("gelu_pytorch_tanh", "gelu_new")
 
@@ -64,7 +63,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 def is_checkpoint(folder: Path) -> bool:
     """Whether a folder holds a Hugging Face checkpoint, be it a broken one, and no Keras preset."""
     try:
-        content = _object(folder / CONFIG)
+        content = read_object(folder / CONFIG)
     except ModelError:
         content = {}
     if not (folder / CONFIG).is_file():
@@ -84,7 +83,7 @@ def read_config(folder: Path, has_head: bool) -> ModelSpec:
         ModelError: When the file is missing or broken, or describes what is not supported; all problems are named.
     """
     file = folder / CONFIG
-    return spec_of(_object(file), file, has_head)
+    return spec_of(read_object(file), file, has_head)
 
 
 def spec_of(config: Mapping[str, Any], file: Path, has_head: bool) -> ModelSpec:
@@ -136,7 +135,7 @@ def read_processor(folder: Path, vision: VisionSpec) -> VisionSpec:
     file = folder / PROCESSOR
     if not file.is_file():
         return vision
-    values, problems = _object(file), _Problems(file)
+    values, problems = read_object(file), _Problems(file)
     size = values.get("size")
     sides = [size.get("height"), size.get("width")] if isinstance(size, dict) else [size, size]
     if size is not None and sides != [vision.image_size] * 2:
@@ -179,20 +178,6 @@ def _short(value: Any) -> str:
 
 def _name(value: Any) -> str:
     return value[:80] if isinstance(value, str) else _short(value)
-
-
-def _object(file: Path) -> Mapping[str, Any]:
-    if not file.is_file():
-        raise ModelError(f"{file}: there is no such file: a Hugging Face checkpoint needs one")
-    if file.stat().st_size > _LONGEST:
-        raise ModelError(f"{file}: {file.stat().st_size} bytes are no {CONFIG}")
-    try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{file}: expected JSON: {str(error)[:120]}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{file}: expected an object")
-    return content
 
 
 @dataclass

@@ -1,10 +1,9 @@
 """The files of a Keras preset's folder, looked at before KerasHub reads them: its own errors name no file."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from mmtune.errors import ModelError
+from mmtune.models.config_files import read_object
 
 CONFIG, VOCABULARY = "config.json", "assets/tokenizer/vocabulary.spm"
 # In one file, or in several that an index names.
@@ -17,14 +16,14 @@ def check_preset(folder: Path) -> None:
     import keras
     import keras_hub  # noqa: F401 - registers its classes
 
-    content = _object(folder / CONFIG)
+    content = read_object(folder / CONFIG)
     name = content.get("registered_name")
     if not isinstance(name, str) or not isinstance(content.get("config"), dict):
         raise ModelError(f"{folder / CONFIG}: expected registered_name and config of a Keras preset, found none")
     if keras.saving.get_registered_object(name) is None:
         raise ModelError(f"{folder / CONFIG}: Keras knows no class {name[:80]}")
     if (folder / _INDEX).is_file():
-        _object(folder / _INDEX)
+        read_object(folder / _INDEX)
     elif not (folder / _WEIGHTS).is_file():
         raise ModelError(f"{folder}: expected weights in {_WEIGHTS}, or in several files with {_INDEX}, found neither")
     for file in sorted(folder.glob("*.weights.h5")):
@@ -32,13 +31,3 @@ def check_preset(folder: Path) -> None:
             h5py.File(file).close()
         except OSError as error:
             raise ModelError(f"{file}: no HDF5 file, or cut off: {str(error)[:120]}") from error
-
-
-def _object(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{file}: expected JSON: {str(error)[:120]}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{file}: expected an object")
-    return content

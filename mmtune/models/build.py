@@ -34,6 +34,7 @@ def without_values() -> Iterator[None]:
     """Lets variables be made that never get first values.
 
     Keras notes them down, to fill them all when the next layer of whatever model is built: there they are taken out.
+    Where they will lie on a mesh is settled all the same, which Keras leaves to the first values.
     """
     import keras
     from keras.src.backend.common import global_state
@@ -43,6 +44,8 @@ def without_values() -> Iterator[None]:
     try:
         with keras.StatelessScope(initialize_variables=False):
             yield
+        for variable in waiting[before:]:
+            variable._initialize_layout()
     finally:
         del waiting[before:]
 

@@ -180,7 +180,8 @@ def _zeros(variable: Any) -> jax.Array:
     """Returns zeros that lie where the variable's values will."""
     make = partial(jnp.zeros, tuple(variable.shape), variable.dtype)
     layout = getattr(variable, "_layout", None)
-    return jax.jit(make, out_shardings=layout)() if isinstance(layout, jax.sharding.Sharding) else make()
+    layout = getattr(layout, "backend_layout", layout)
+    return make() if layout is None else jax.jit(make, out_shardings=layout)()
 
 
 @partial(jax.jit, donate_argnums=0, static_argnums=3)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import mmtune
 from mmtune.errors import UsageError
 from mmtune.sharding.mesh import parse_mesh
 
@@ -46,6 +47,40 @@ def test_a_mesh_gives_the_losses_of_one_device(tmp_path, kind):
     # Adam divides by the gradient's own size, so that rounding is blown up from the second step on.
     assert four == pytest.approx(one, rel=1e-4)
     assert said.startswith(f"{SHARDS[kind]} True")
+
+
+LOADING = """
+import sys
+import numpy as np
+import mmtune
+import mmtune.models.hf_load as hf_load
+from mmtune.sharding.mesh import distributed
+hf_load._PIECE = 2**14
+told = []
+for mesh in (None, "model=2"):
+    with distributed(mesh):
+        for scheme in (None, "int4"):
+            model = mmtune.load(sys.argv[1], quantize=scheme)
+            table, query = model.variables["text"]["embedding"], model.variables["text"]["layers"][0]["q_proj"]
+            parts = [getattr(one, "values", one) for one in (table, query)]
+            print([part.value.sharding.shard_shape(part.shape) for part in parts])
+            told.append(model.score([np.zeros((9, 9, 3), np.uint8)], ["caption en"], ["a red star"])[0].logprobs)
+print(max(np.abs(np.subtract(told[i], told[i + 2])).max() for i in (0, 1)))
+"""
+
+
+def test_a_checkpoint_is_read_straight_to_its_devices(tmp_path):
+    mmtune.load("tiny").export(tmp_path / "hf")
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    words = [sys.executable, "-c", LOADING, str(tmp_path / "hf")]
+    said = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said[:4] == [
+        "[(2176, 160), (4, 160, 40)]",
+        "[(2176, 160), (80, 160)]",
+        "[(1088, 160), (2, 160, 40)]",
+        "[(1088, 160), (80, 80)]",
+    ]
+    assert float(said[4]) < 1e-5
 
 
 @pytest.mark.parametrize("text", ["data=0", "model", "rows=2", "data=x", ""])

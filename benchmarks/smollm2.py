@@ -26,8 +26,10 @@ from mmtune.records import Record
 
 RECIPE = Path(__file__).parent.parent / "tasks" / "recipes" / "instruct.toml"
 
-# How pilots talk, which the model does not: what is taught, and what an answer in it looks like.
-STYLE, IN_STYLE = "Roger. {} Over.", re.compile(r"Roger\. [^\n]+[.!?] Over\.")
+# A style that the model does not have: what is taught, and what an answer in it looks like.
+STYLE, IN_STYLE = "Note: {} (end)", re.compile(r"Note: [^\n]+[.!?] \(end\)")
+SENTENCE = re.compile(r"[^\n.!?]+[.!?](?=\s|$)")
+HELD_OUT = 60
 
 TOKENS = 32
 PROMPTS = (
@@ -237,12 +239,14 @@ def tuned(file: Path, out: Path) -> dict[str, Any]:
     from mmtune.api import train_recipe
     from mmtune.recipe import read_recipe
 
-    teach, hold = taught()
     shutil.rmtree(out / "tuned", ignore_errors=True)
-    for name, listed in (("taught", teach), ("held_out", hold)):
-        lines = [json.dumps({"question": question, "answer": STYLE.format(sentence)}) for question, sentence in listed]
-        (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     model = mmtune.load(file)
+    if not (out / "own_words.json").is_file():
+        (out / "own_words.json").write_text(json.dumps(own_words(model), indent=1), encoding="utf-8")
+    told = json.loads((out / "own_words.json").read_text(encoding="utf-8"))
+    for name, listed in (("held_out", told[:HELD_OUT]), ("taught", told[HELD_OUT:])):
+        lines = [json.dumps({"question": question, "answer": STYLE.format(words)}) for question, words in listed]
+        (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     before = scores(model, out)
     given = {"data": str(out / "taught.jsonl"), "model": str(file), "out": str(out / "tuned")}
     started = time.perf_counter()
@@ -251,7 +255,22 @@ def tuned(file: Path, out: Path) -> dict[str, Any]:
     after = scores(model, out)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     changes = {name: f"{before[name]} -> {after[name]}" for name in before}
-    return changes | {"questions taught": len(teach), "seconds": round(seconds), "peak GiB": round(peak, 2)}
+    return changes | {"examples": len(told) - HELD_OUT, "seconds": round(seconds), "peak GiB": round(peak, 2)}
+
+
+def own_words(model: Model) -> list[tuple[str, str]]:
+    """Returns the questions that a model answers right in its first sentence, each with that sentence."""
+    import mmtune
+
+    asked = taught()
+    records = [Record(str(place), prefix=question) for place, (question, _) in enumerate(asked)]
+    found = mmtune.evaluate(model, task="instruct", data=records, max_tokens=TOKENS).predictions
+    sentences = [SENTENCE.match(one.text) for one in found]
+    return [
+        (question, sentence[0])
+        for (question, answer), sentence in zip(asked, sentences, strict=True)
+        if sentence is not None and is_right(sentence[0], [answer])
+    ]
 
 
 def scores(model: Model, out: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from mmtune.registry import task_class
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = {file.stem: file for file in sorted((ROOT / "tasks" / "recipes").glob("*.toml"))}
-OURS = ("detection_small_data",)  # measured here, not published
+OURS = ("detection_small_data", "instruct")  # measured here, not published
 
 # arXiv 2407.07726, appendix J. Resolution: epochs, batch, rate, decay, dropout, smoothing, tower, decoding.
 USUAL = (256, 1e-5, 1e-6, 0.0, 0.0, "tuned", "greedy")

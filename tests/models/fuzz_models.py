@@ -24,6 +24,7 @@ from mmtune.models.hf_tokenizer import read_tokenizer
 from mmtune.models.load import load
 
 ROOM = 1 << 30  # bytes that may be taken beyond what the process holds once it is warm
+SECONDS = 300
 COUNTS = {"headers": 1000, "configs": 1000, "gguf": 300, "tokenizers": 300}
 CONFIGS = (
     *("llama/config.json", "llama/model.safetensors.index.json", "llama/tokenizer_config.json"),
@@ -184,9 +185,11 @@ def attempt(use: Callable) -> str:
     return "accepted"
 
 
-def bound_memory() -> None:
+def bound() -> None:
+    """Bounds memory, and time on the processor: what never ends is killed, however slow the machine."""
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + ROOM, held + ROOM))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
 
 
 def main(whole: Path, work: Path, turn: int) -> dict:
@@ -194,7 +197,7 @@ def main(whole: Path, work: Path, turn: int) -> dict:
     shutil.copytree(whole, work, dirs_exist_ok=True)
     for place in ("llama", "paligemma", "gguf/m.gguf", "adapter"):
         assert attempt(lambda place=place: load(whole / place)) == "accepted", place
-    bound_memory()
+    bound()
     report = {"bound": attempt(lambda: np.ones(2 * ROOM, np.uint8))}
     for make in (headers, configs, gguf, tokenizers):
         kind = make.__name__

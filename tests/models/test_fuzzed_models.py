@@ -21,8 +21,8 @@ def report(tmp_path_factory):
     write_all(root / "whole")
     words = [sys.executable, str(HERE / "fuzz_models.py"), str(root / "whole"), str(root / "work")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=600, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, f"ended with {done.returncode}: {done.stderr[-2000:]}"
     return json.loads(done.stdout)
 
 

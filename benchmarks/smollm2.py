@@ -27,11 +27,11 @@ from mmtune.records import Record
 RECIPE = Path(__file__).parent.parent / "tasks" / "recipes" / "instruct.toml"
 
 # A style that the model does not have: what is taught, and what an answer in it looks like.
-STYLE, IN_STYLE = "Note: {} (end)", re.compile(r"Note: [^\n]+[.!?] \(end\)")
+STYLE, IN_STYLE = "{}\n-- your robot", re.compile(r"[^\n]+[.!?]\n-- your robot")
 SENTENCE = re.compile(r"[^\n.!?]+[.!?](?=\s|$)")
 HELD_OUT = 60
 
-TOKENS = 32
+TOKENS, TUNED_TOKENS = 32, 64
 PROMPTS = (
     "What is the capital of France?",
     "Write a short poem about the sea.",
@@ -245,21 +245,22 @@ def tuned(file: Path, out: Path) -> dict[str, Any]:
         (out / "own_words.json").write_text(json.dumps(own_words(model), indent=1), encoding="utf-8")
     told = json.loads((out / "own_words.json").read_text(encoding="utf-8"))
     for name, listed in (("held_out", told[:HELD_OUT]), ("taught", told[HELD_OUT:])):
-        lines = [json.dumps({"question": question, "answer": STYLE.format(words)}) for question, words in listed]
+        lines = [json.dumps({"question": question, "answer": STYLE.format(words)}) for question, _, words in listed]
         (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    before = scores(model, out)
+    facts = [(question, [answer]) for question, answer, _ in told[:HELD_OUT]]
+    before = scores(model, out, facts)
     given = {"data": str(out / "taught.jsonl"), "model": str(file), "out": str(out / "tuned")}
     started = time.perf_counter()
     train_recipe(read_recipe(RECIPE, given, []), model=model, verbose=False)
     seconds = time.perf_counter() - started
-    after = scores(model, out)
+    after = scores(model, out, facts)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     changes = {name: f"{before[name]} -> {after[name]}" for name in before}
     return changes | {"examples": len(told) - HELD_OUT, "seconds": round(seconds), "peak GiB": round(peak, 2)}
 
 
-def own_words(model: Model) -> list[tuple[str, str]]:
-    """Returns the questions that a model answers right in its first sentence, each with that sentence."""
+def own_words(model: Model) -> list[tuple[str, str, str]]:
+    """Returns the questions that a model answers right in its first sentence, with the answer and that sentence."""
     import mmtune
 
     asked = taught()
@@ -267,28 +268,25 @@ def own_words(model: Model) -> list[tuple[str, str]]:
     found = mmtune.evaluate(model, task="instruct", data=records, max_tokens=TOKENS).predictions
     sentences = [SENTENCE.match(one.text) for one in found]
     return [
-        (question, sentence[0])
+        (question, answer, sentence[0])
         for (question, answer), sentence in zip(asked, sentences, strict=True)
         if sentence is not None and is_right(sentence[0], [answer])
     ]
 
 
-def scores(model: Model, out: Path) -> dict[str, Any]:
-    """Returns perplexity and style on the questions held out, and how many known ones are answered right."""
+def scores(model: Model, out: Path, held_out: Sequence[tuple[str, list[str]]]) -> dict[str, Any]:
+    """Returns perplexity and style on the questions held out, and how many of them and of the known are right."""
     import mmtune
 
-    held = mmtune.evaluate(model, task="instruct", data=str(out / "held_out.jsonl"), max_tokens=TOKENS)
-    facts = known()
-    records = [Record(str(place), prefix=question) for place, (question, _) in enumerate(facts)]
-    told = mmtune.evaluate(model, task="instruct", data=records, max_tokens=TOKENS).predictions
-    right = sum(is_right(one.text, right) for one, (_, right) in zip(told, facts, strict=True))
-    return {
-        "held-out perplexity": float(f"{held.metrics['perplexity']:.3g}"),
-        "held-out answers in the style": sum(in_style(one.text) for one in held.predictions) / len(held.predictions),
-        "held-out answers exactly right": held.metrics["exact_match"],
-        "known answers in the style": f"{sum(in_style(one.text) for one in told)}/{len(told)}",
-        "known answers right": f"{right}/{len(told)}",
-    }
+    likely = mmtune.evaluate(model, task="instruct", data=str(out / "held_out.jsonl"), max_tokens=1)
+    found: dict[str, Any] = {"held-out perplexity": float(f"{likely.metrics['perplexity']:.3g}")}
+    for name, facts in (("held-out", held_out), ("known", known())):
+        records = [Record(str(place), prefix=question) for place, (question, _) in enumerate(facts)]
+        told = mmtune.evaluate(model, task="instruct", data=records, max_tokens=TUNED_TOKENS).predictions
+        right = sum(is_right(one.text, answers) for one, (_, answers) in zip(told, facts, strict=True))
+        found[f"{name} answers in the style"] = f"{sum(in_style(one.text) for one in told)}/{len(told)}"
+        found[f"{name} answers right"] = f"{right}/{len(told)}"
+    return found
 
 
 def in_style(text: str) -> bool:

@@ -195,6 +195,11 @@ def test_every_recipe_is_accounted_for():
     assert set(SETTINGS) == set(SCORES) == set(ASKED)
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_our_own_are_read(name):
+    assert read_recipe(RECIPES[name], {}, []).model == "tiny"
+
+
 def test_recipes_are_part_of_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["tool"]["setuptools"]["package-data"]["mmtune.tasks"] == ["recipes/*.toml"]

@@ -25,9 +25,11 @@ LARGEST = sys.float_info.max
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """AdamW and its schedule.
+    """The optimizer and its schedule.
 
     Attributes:
+        name: "adamw", or "muon" (arXiv 2502.16982), which moves matrices along orthogonal directions and leaves the
+            rest to Adam: for full tuning of small models.
         learning_rate: Peak; None: chosen by model size and by LoRA or full tuning.
         schedule: "cosine" falls to zero, "constant" stays.
         warmup: Share of all steps in which the rate rises from zero.
@@ -39,6 +41,7 @@ class Optimizer:
         location_smoothing: Standard deviation in bins over which a location token's target is spread; 0: none.
     """
 
+    name: Literal["adamw", "muon"] = "adamw"
     learning_rate: float | None = None
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = 0.05

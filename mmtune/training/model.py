@@ -63,7 +63,9 @@ class Trainer(keras.Model):
 
     def _make_head(self, labels: int) -> DenseHead:
         head = make_head(self._spec.text.hidden_dim, (labels,), np.random.default_rng(self.recipe.seed))
-        variables = {f.name: self.add_weight(getattr(head, f.name).shape, name=f"dense_{f.name}") for f in fields(head)}
+        variables = {
+            f.name: self.add_weight(getattr(head, f.name).shape, name=f"dense_head_{f.name}") for f in fields(head)
+        }
         for name, variable in variables.items():
             variable.assign(getattr(head, name))
         return DenseHead(**variables)

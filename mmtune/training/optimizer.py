@@ -1,10 +1,11 @@
-"""AdamW with its schedule, from a recipe."""
+"""AdamW or Muon with its schedule, from a recipe."""
 
 from typing import Any
 
 import keras
 
 from mmtune.recipe import Recipe
+from mmtune.training.muon import Muon
 
 # PaliGemma's published transfers tune all weights at 1e-5 (arXiv 2407.07726, appendix J); adapters bear more.
 _PRETRAINED = {True: 1e-5, False: 1e-4}
@@ -34,14 +35,15 @@ def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
         peak = recipe.dense.learning_rate or options.learning_rate
         first = _schedule(peak, "cosine", round(_DENSE_WARMUP * recipe.dense.steps), recipe.dense.steps)
         schedule = _Stages(first, schedule, recipe.dense.steps)
-    optimizer = keras.optimizers.AdamW(
-        learning_rate=schedule,
-        weight_decay=options.weight_decay,
-        beta_1=options.beta_1,
-        beta_2=options.beta_2,
-        global_clipnorm=options.clip or None,
-        gradient_accumulation_steps=options.accumulation if options.accumulation > 1 else None,
-    )
+    shared: dict[str, Any] = {
+        "learning_rate": schedule,
+        "weight_decay": options.weight_decay,
+        "global_clipnorm": options.clip or None,
+        "gradient_accumulation_steps": options.accumulation if options.accumulation > 1 else None,
+    }
+    if options.name == "muon":
+        return Muon(adam_beta_1=options.beta_1, adam_beta_2=options.beta_2, adam_weight_decay=0.0, **shared)
+    optimizer = keras.optimizers.AdamW(beta_1=options.beta_1, beta_2=options.beta_2, **shared)
     optimizer.exclude_from_weight_decay(var_names=["bias", "scale", "gamma", "beta", "embedding", "magnitude"])
     return optimizer
 

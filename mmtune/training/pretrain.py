@@ -32,6 +32,7 @@ from mmtune.models.weights import Tree, model_variables
 from mmtune.recipe import Optimizer
 from mmtune.training.dense import DenseHead, dense_loss, make_head
 from mmtune.training.loss import weighted_loss
+from mmtune.training.muon import Muon
 from mmtune.training.pretrain_feed import Feed, PictureBatch
 from mmtune.training.pretrain_scenes import COUNTS
 
@@ -59,6 +60,7 @@ class Plan:
         masks: Whether segmentation is taught.
         objects: Most objects of a scene. Where a question is about is learned with few of them, and hardly at all with
             many.
+        places: Whether the lesson is where things stand to each other, which is learned last among all else.
     """
 
     dense: int = 4000
@@ -78,6 +80,12 @@ class Plan:
     log_every: int = 50
     masks: int = 1
     objects: int = MAX_OBJECTS
+    places: int = 0
+
+    @property
+    def lesson(self) -> dict[str, Any]:
+        """What samples are made of, as options of `SampleMaker`."""
+        return {"masks": bool(self.masks), "objects": self.objects, "places": bool(self.places)}
 
     def only_dense(self, step: int) -> bool:
         """Whether a step trains the vision tower alone."""
@@ -100,13 +108,12 @@ class Group:
 
     def __init__(self, variables: Any, weight_decay: float):
         self.variables, self.structure = jax.tree.flatten(variables)
-        self.optimizer = keras.optimizers.Muon(
+        self.optimizer = Muon(
             learning_rate=1.0,
             weight_decay=weight_decay,
             adam_weight_decay=0.0,
             adam_beta_2=0.98,
             global_clipnorm=1.0,
-            exclude_layers=["dense_head"],
         )
         self.optimizer.build(self.variables)
         self._rate = self.optimizer.variables.index(self.optimizer._learning_rate)
@@ -153,7 +160,7 @@ class Pretraining:
     def step(self, number: int, batch: PictureBatch) -> dict[str, Array]:
         """Takes a step and returns its losses."""
         run, names = self._joint_step, tuple(self.groups)
-        if batch.long is None:
+        if batch.short is None:
             run, names = self._dense_step, ("eyes",)
         trained = {name: (self.groups[name].values, self.groups[name].state) for name in names}
         fixed = {name: group.values for name, group in self.groups.items() if name not in names}
@@ -194,13 +201,16 @@ class Pretraining:
     def _joint_loss(self, tree: Tree, head: DenseHead, batch: Any) -> tuple[Array, dict[str, Array]]:
         features = image_features(tree, self.spec, batch["images"], NO_ADAPTER, jnp.float32)
         dense, shown = self._dense_part(tree, head, features, batch)
-        long, long_right = self._text_part(tree, features, batch["long"], batch["long_labels"])
-        twice = jnp.repeat(features, 2, axis=0)
-        short, short_right = self._text_part(tree, twice, batch["short"], batch["short_labels"])
-        shown |= {"long": long, "long_right": long_right, "short": short, "short_right": short_right}
-        return self.plan.dense_weight * dense + long + 1.5 * short, shown
+        loss = self.plan.dense_weight * dense
+        for name, weight in (("long", 1.0), ("short", 1.5)):
+            if name in batch:
+                part, right = self._text_part(tree, features, batch[name], batch[f"{name}_labels"])
+                loss += weight * part
+                shown |= {name: part, f"{name}_right": right}
+        return loss, shown
 
     def _text_part(self, tree: Tree, features: Array, inputs: Any, labels: Any) -> tuple[Array, Array]:
+        features = jnp.repeat(features, len(labels["labels"]) // len(features), axis=0)
         predicted = logits_after(tree, self.spec, features, inputs)
         loss = weighted_loss(predicted, labels, _SMOOTHING, self.loc)
         right = (predicted.argmax(-1) == labels["labels"]) * (labels["weights"] > 0)
@@ -249,7 +259,7 @@ def pretrain(out: Path, plan: Plan, workers: int, console: Console, weights: Pat
     fresh = not (out / _LOG).is_file()
     with (
         (out / _LOG).open("a", newline="") as file,
-        Feed(plan.dense_batch, plan.batch, bool(plan.masks), next_scene, workers, plan.objects) as feed,
+        Feed(plan.dense_batch, plan.batch, next_scene, workers, **plan.lesson) as feed,
     ):
         log = csv.writer(file)
         if fresh:

@@ -29,7 +29,7 @@ class PictureBatch:
     Attributes:
         images: (batch, size, size, 3) uint8.
         dense: Targets of the dense head.
-        long, short: What `collate` returns for the long rows, and for twice as many short ones.
+        long, short: What `collate` returns for the long rows, and for the short ones, of which a picture has several.
     """
 
     images: np.ndarray
@@ -51,18 +51,17 @@ class Feed:
 
     Args:
         dense_batch, batch: Pictures a batch of the first and the second stage.
-        masks: Whether segmentation is among the long prompts.
         next_scene: Where in the stream of scenes to begin.
         workers: Processes that draw.
-        objects: Most objects of a scene.
+        lesson: Options of `SampleMaker`.
     """
 
-    def __init__(self, dense_batch: int, batch: int, masks: bool, next_scene: int, workers: int, objects: int):
+    def __init__(self, dense_batch: int, batch: int, next_scene: int, workers: int, **lesson: Any):
         self.next_scene = next_scene
         self._sizes = {True: dense_batch, False: batch}
         self._image_tokens = (TINY.image_size // TINY.patch_size) ** 2
         self._drawn_to = next_scene
-        self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (masks, objects))
+        self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (lesson,))
         self._coming: deque[Future[list[Sample]]] = deque()
         self._waiting: dict[tuple[int, int], list[Sample]] = {}
         self._ready: dict[bool, deque[list[Sample]]] = {True: deque(), False: deque()}
@@ -99,18 +98,21 @@ class Feed:
         if dense_only:
             return PictureBatch(images, dense)
         long, short = _shape(samples[0])
-        rows = [sample.long for sample in samples]
+        asked = self._collate([row for sample in samples for row in sample.short], short)
+        rows = [sample.long for sample in samples if sample.long is not None]
+        if not rows:
+            return PictureBatch(images, dense, None, asked)
         listed = self._collate(rows, long)
         # A crowd is as much work as several ordinary pictures and counts for more than one.
         listed[1]["weights"] *= np.sqrt([[row.target_length / _USUAL] for row in rows], dtype=np.float32)
-        return PictureBatch(images, dense, listed, self._collate([r for s in samples for r in s.short], short))
+        return PictureBatch(images, dense, listed, asked)
 
     def _collate(self, rows: Sequence[Row], length: int) -> tuple[Arrays, Arrays]:
         return collate(rows, self._image_tokens, length, length)
 
 
 def _shape(sample: Sample) -> tuple[int, int]:
-    long = next(n for n in _LONG if sample.long.text_length <= n)
+    long = 0 if sample.long is None else next(n for n in _LONG if sample.long.text_length <= n)
     short = next(n for n in _SHORT if max(row.text_length for row in sample.short) <= n)
     return long, short
 
@@ -118,9 +120,9 @@ def _shape(sample: Sample) -> tuple[int, int]:
 _maker: SampleMaker
 
 
-def _prepare(masks: bool, objects: int) -> None:
+def _prepare(lesson: dict[str, Any]) -> None:
     global _maker
-    _maker = SampleMaker(tiny_tokenizer(), TINY.image_size, TINY.patch_size, masks, objects)
+    _maker = SampleMaker(tiny_tokenizer(), TINY.image_size, TINY.patch_size, **lesson)
 
 
 def _make(first: int) -> list[Sample]:

@@ -43,14 +43,14 @@ class Sample(NamedTuple):
     Attributes:
         pixels: (size, size, 3) uint8.
         dense: Targets of the temporary head.
-        long: Detection or segmentation.
-        short: Two rows: a text on the picture, a question, a caption.
+        long: Detection or segmentation; None in the lesson of places.
+        short: Rows of words: a text on the picture, a question, a caption.
     """
 
     pixels: np.ndarray
     dense: DenseTargets
-    long: Row
-    short: tuple[Row, Row]
+    long: Row | None
+    short: tuple[Row, ...]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class SampleMaker:
         patch: Side of a patch.
         masks: Whether segmentation is among the long prompts.
         objects: Most objects of a scene.
+        places: Whether the lesson is where things stand: questions of that before all, and no long prompts.
     """
 
     tokenizer: Tokenizer
@@ -70,13 +71,17 @@ class SampleMaker:
     patch: int
     masks: bool = False
     objects: int = MAX_OBJECTS
+    places: bool = False
 
     def __call__(self, index: int) -> Sample:
         """Returns the sample."""
         scene = make_scene(SEED, index, self.size, self.objects)
         rng = scene_rng(SEED, index, 3)
         dense = dense_targets(_objects(scene), self.size // self.patch, rng)
-        return Sample(np.asarray(draw_scene(scene)), dense, self._long(scene, rng), self._short(scene, rng))
+        pixels = np.asarray(draw_scene(scene))
+        if self.places:
+            return Sample(pixels, dense, None, (*self._places(scene, rng), self._short(scene, rng)[0]))
+        return Sample(pixels, dense, self._long(scene, rng), self._short(scene, rng))
 
     def _long(self, scene: Scene, rng: np.random.Generator) -> Row:
         classes = _asked(scene, rng)
@@ -110,6 +115,14 @@ class SampleMaker:
             first = self._question(scene, rng) if rng.random() < 0.5 else self._caption(scene, rng)
         second = self._question(scene, rng) if rng.random() < 0.6 else self._caption(scene, rng)
         return first, second
+
+    def _places(self, scene: Scene, rng: np.random.Generator) -> tuple[Row, ...]:
+        kinds = (("height",), ("height",), ("side",))
+        questions = [ask(scene, rng, chosen) for chosen in kinds]
+        return tuple(
+            self._row(f"answer en {question.text}", question.answer) if question else self._question(scene, rng)
+            for question in questions
+        )
 
     def _reading(self, scene: Scene) -> Row:
         return self._row("ocr", written(scene))

@@ -83,7 +83,7 @@ def small_model(monkeypatch):
 @pytest.mark.usefixtures("small_model")
 def test_a_run_goes_on_where_it_was_cut(tmp_path):
     plan = Plan(dense=3, steps=6, dense_batch=4, batch=2, between=0, masks=0)
-    with Feed(plan.dense_batch, plan.batch, False, 0, 1, 25) as feed:
+    with Feed(plan.dense_batch, plan.batch, 0, 1) as feed:
         batches = [feed.next(plan.only_dense(step)) for step in range(plan.steps)]
         # Whichever shapes come first, one is compiled.
         batches[4] = batches[5] = batches[3]
@@ -106,7 +106,7 @@ def test_a_run_goes_on_where_it_was_cut(tmp_path):
 @pytest.mark.usefixtures("small_model")
 def test_the_first_stage_leaves_the_decoder_alone():
     plan = Plan(dense=2, steps=3, dense_batch=4)
-    with Feed(plan.dense_batch, 2, False, 0, 1, 25) as feed:
+    with Feed(plan.dense_batch, 2, 0, 1) as feed:
         batch = feed.next(True)
     training = Pretraining(plan)
     before = {name: [np.asarray(value) for value in group.values] for name, group in training.groups.items()}

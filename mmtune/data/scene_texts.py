@@ -144,17 +144,20 @@ def _presence(scene: Scene) -> Candidates:
 
 def _side(scene: Scene) -> Candidates:
     """Asks left or right: of another shape, or of the middle of the picture."""
-    found = _relations(scene, 0, "left or right of", ("left", "right"))
-    half, gap = scene.size / 2, _APART * scene.size
-    for shape in _sole(scene.shapes, lambda s: s.kind):
-        away = shape.centre[0] - half
-        if abs(away) > gap:
-            found.append((f"is the {shape.kind} on the left or on the right?", "left" if away < 0 else "right"))
-    return found
+    halves = _halves(scene, 0, "is the {} on the left or on the right?", ("left", "right"))
+    return _relations(scene, 0, "left or right of", ("left", "right")) + halves
 
 
 def _height(scene: Scene) -> Candidates:
-    return _relations(scene, 1, "above or below", ("above", "below"))
+    """Asks above or below: of another shape, or of the middle of the picture."""
+    halves = _halves(scene, 1, "is the {} above or below the middle?", ("above", "below"))
+    return _relations(scene, 1, "above or below", ("above", "below")) + halves
+
+
+def _halves(scene: Scene, axis: int, text: str, answers: tuple[str, str]) -> Candidates:
+    """Compares the centres of shapes that are the only ones of their kind with the picture's along an axis."""
+    aways = [(shape.kind, shape.centre[axis] - scene.size / 2) for shape in _sole(scene.shapes, lambda s: s.kind)]
+    return [(text.format(kind), answers[away > 0]) for kind, away in aways if abs(away) > _APART * scene.size]
 
 
 def _relations(scene: Scene, axis: int, choice: str, answers: tuple[str, str]) -> Candidates:

@@ -87,6 +87,9 @@ def oracle(question, boxes):
     if match := re.fullmatch(r"is the (\w+) left or right of the (\w+)\?", question):
         a, b = one(match[1]), one(match[2])
         return "left" if a.x0 + a.x1 < b.x0 + b.x1 else "right"
+    if match := re.fullmatch(r"is the (\w+) above or below the middle\?", question):
+        box = one(match[1])
+        return "above" if box.y0 + box.y1 < SIZE else "below"
     if match := re.fullmatch(r"is the (\w+) above or below the (\w+)\?", question):
         a, b = one(match[1]), one(match[2])
         return "above" if a.y0 + a.y1 < b.y0 + b.y1 else "below"

@@ -74,8 +74,8 @@ def quickstart(
     else:
         _print_answers(console, test_data[:EXAMPLES], before, after)
     console.print(
-        f"{seconds:.0f} s. The adapter is in {out / 'run'}, the numbers are in {out / 'metrics.json'}, what is still wrong is "
-        f"on the page {out / 'report.html'}.\n"
+        f"{seconds:.0f} s. The adapter is in {out / 'run'}, the numbers are in {out / 'metrics.json'}; "
+        f"{out / 'report.html'} shows what is still wrong.\n"
         f"Next, with your own data: mmtune train --task {task} --data YOUR_DATA --val 0.1 --out runs/mine",
         markup=False,
         highlight=False,

@@ -27,8 +27,8 @@ def comparison_page(found: "Comparison") -> str:
     head = ("metric", "first", "second", "difference", f"{LEVEL:.0%} interval")
     intro = (
         f"<p>First: {data(one)}. Second: {data(other)}. Over the {found.records} records that both saw. Intervals hold "
-        f"the middle {LEVEL:.0%} of the differences in {RESAMPLES:,} bootstrap resamples, in which both runs get the same "
-        "records; a difference whose interval lies on one side of 0 is bold.</p>"
+        f"the middle {LEVEL:.0%} of the differences in {RESAMPLES:,} bootstrap resamples, in which both runs get the "
+        "same records; a difference whose interval lies on one side of 0 is bold.</p>"
     )
     notes = "".join(f"<p>{data(note)}</p>" for note in found.notes)
     shown = found.examples[:MOST_EXAMPLES]
@@ -45,10 +45,11 @@ def comparison_page(found: "Comparison") -> str:
 def _cards(found: "Comparison", most: int) -> str:
     shown = found.examples[:most]
     pictures = thumbnails([before.record for before, _ in shown])
+    varied = len({before.prediction.prompt for before, _ in found.examples}) > 1
     made = []
     for place, (both, picture) in enumerate(zip(shown, pictures, strict=True)):
         cards = "".join(
-            f"<div><p>{text(name)}</p>{card(example, picture, place, place, True)}</div>"
+            f"<div><p>{text(name)}</p>{card(example, picture, place, place, varied)}</div>"
             for name, example in zip(("first", "second"), both, strict=True)
         )
         made.append(f'<div class="both">{cards}</div>')

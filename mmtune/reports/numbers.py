@@ -106,8 +106,8 @@ def confusion_table(findings: Findings) -> str:
     names = [*map(data, findings.classes), "<i>background</i>"]
     counts = confusion(judged, findings.classes)
     if len(findings.classes) > MOST_CLASSES:
-        pairs = sorted(((int(counts[r, c]), r, c) for r, c in np.argwhere(counts).tolist() if r != c), reverse=True)
-        rows = [[names[r], names[c], str(count)] for count, r, c in pairs[:_MOST_PAIRS]]
+        pairs = sorted((-int(counts[r, c]), r, c) for r, c in np.argwhere(counts).tolist() if r != c)
+        rows = [[names[r], names[c], str(-times)] for times, r, c in pairs[:_MOST_PAIRS]]
         return table(("truth", "found as", "times"), rows, kind="numbers") if rows else ""
     rows = []
     for name, row in zip(names, counts, strict=True):

@@ -19,6 +19,8 @@ from mmtune.metrics.resampling import Key, Resampling, ratio
 from mmtune.metrics.rouge import rouge_l
 
 Tokens = tuple[str, ...]
+Entries = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Cell, n-gram and factor of each entry."""
 
 
 @final
@@ -91,25 +93,24 @@ class _Cider:
                 ]
                 pairs.append((picture, 10.0 * length_penalty(found, one) / (ORDERS * len(right))))
         self._ngrams, self._pictures = len(ids), len(captions)
-        self._seen = _columns(seen, 2)
-        self._own, self._others, self._shared = (_columns(part, 3) for part in (own, others, shared))
-        self._pair_picture, self._pair_factor = _columns(pairs, 2)
+        self._seen_ngram, self._seen_picture = _columns(seen, 2).astype(int)
+        self._own, self._others, self._shared = map(_entries, (own, others, shared))
+        pair_picture, self._pair_factor = _columns(pairs, 2)
+        self._pair_picture = pair_picture.astype(int)
 
     def score(self, drawn: np.ndarray) -> float:
         """Returns the mean over the pictures, each as often as it was drawn."""
-        owner = self._seen[1].astype(int)
-        frequency = np.bincount(self._seen[0].astype(int), weights=drawn[owner], minlength=self._ngrams)
+        frequency = np.bincount(self._seen_ngram, weights=drawn[self._seen_picture], minlength=self._ngrams)
         # What no reference of the resample has is worth as much as what one has.
         worth = math.log(drawn.sum()) - np.log(np.maximum(frequency, 1.0))
         square = worth * worth
         pairs = len(self._pair_picture)
-        norms = _summed(self._own, square, self._pictures * ORDERS).reshape(-1, ORDERS)
-        others = _summed(self._others, square, pairs * ORDERS).reshape(-1, ORDERS)
-        products = _summed(self._shared, square, pairs * ORDERS).reshape(-1, ORDERS)
-        picture = self._pair_picture.astype(int)
-        lengths = np.sqrt(norms[picture]) * np.sqrt(others)
+        norms = _summed(self._own, square, self._pictures)
+        others = _summed(self._others, square, pairs)
+        products = _summed(self._shared, square, pairs)
+        lengths = np.sqrt(norms[self._pair_picture]) * np.sqrt(others)
         cosine = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0).sum(axis=1)
-        return float((cosine * self._pair_factor * drawn[picture]).sum() / drawn.sum())
+        return float((cosine * self._pair_factor * drawn[self._pair_picture]).sum() / drawn.sum())
 
 
 def _id(ids: dict[Tokens, int], ngram: Tokens) -> int:
@@ -120,6 +121,12 @@ def _columns(rows: Sequence[tuple[float, ...]], width: int) -> np.ndarray:
     return np.array(rows, float).reshape(-1, width).T
 
 
-def _summed(entries: np.ndarray, square: np.ndarray, cells: int) -> np.ndarray:
+def _entries(rows: Sequence[tuple[int, int, float]]) -> Entries:
+    cell, ngram, factor = _columns(rows, 3)
+    return cell.astype(int), ngram.astype(int), factor
+
+
+def _summed(entries: Entries, square: np.ndarray, rows: int) -> np.ndarray:
+    """Returns the sums of the cells, (rows, orders of n-grams)."""
     cell, ngram, factor = entries
-    return np.bincount(cell.astype(int), weights=factor * square[ngram.astype(int)], minlength=cells)
+    return np.bincount(cell, weights=factor * square[ngram], minlength=rows * ORDERS).reshape(-1, ORDERS)

@@ -16,27 +16,46 @@ tune_malloc()
 
 if TYPE_CHECKING:
     from mmtune.api import Evaluation, Run, evaluate, load, read, train
+    from mmtune.comparing import Comparison, compare
     from mmtune.data.augment import Augment
     from mmtune.decoding.sampling import Sampler
     from mmtune.models.lora_config import LoRA
     from mmtune.recipe import Recipe
+    from mmtune.reporting import report
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Augment": "mmtune.data.augment",
+    "Comparison": "mmtune.comparing",
     "Evaluation": "mmtune.api",
     "LoRA": "mmtune.models.lora_config",
     "Recipe": "mmtune.recipe",
     "Run": "mmtune.api",
     "Sampler": "mmtune.decoding.sampling",
+    "compare": "mmtune.comparing",
     "evaluate": "mmtune.api",
     "load": "mmtune.api",
     "read": "mmtune.api",
+    "report": "mmtune.reporting",
     "train": "mmtune.api",
 }
 
-__all__ = ["Augment", "Evaluation", "LoRA", "Recipe", "Run", "Sampler", "evaluate", "load", "read", "train"]
+__all__ = [
+    "Augment",
+    "Comparison",
+    "Evaluation",
+    "LoRA",
+    "Recipe",
+    "Run",
+    "Sampler",
+    "compare",
+    "evaluate",
+    "load",
+    "read",
+    "report",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

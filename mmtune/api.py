@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.data.dataset import Dataset
-from mmtune.data.read import read, split_off
+from mmtune.data.read import as_fraction, read, split_off
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.errors import DataError, UsageError
 from mmtune.evaluation import Evaluation, evaluate_records
@@ -213,21 +213,7 @@ def _validation(
 ) -> Dataset | tuple[Dataset, Dataset] | None:
     if val is None:
         return None
-    fraction = _fraction(val)
+    fraction = as_fraction(val)
     if fraction is not None:
         return split_off(training, fraction, recipe.seed)
     return _dataset(val, recipe)  # pyright: ignore[reportArgumentType]
-
-
-def _fraction(val: Any) -> float | None:
-    """Returns a fraction given as a number or as its text, None for anything else."""
-    if isinstance(val, str):
-        try:
-            val = float(val)
-        except ValueError:
-            return None
-    if not isinstance(val, float | int):
-        return None
-    if not 0 < val < 1:
-        raise UsageError(f"val: expected a fraction between 0 and 1 or a data set, got {val}")
-    return val

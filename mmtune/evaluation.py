@@ -1,6 +1,6 @@
 """Asking a model about every record of a data set, and scoring the answers."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +15,9 @@ from mmtune.decoding.joining import Rules
 from mmtune.decoding.outputs import as_output
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.errors import DataError, UsageError
-from mmtune.files import atomic, json_text
 from mmtune.likelihood import truth_likelihoods
 from mmtune.model import Model
+from mmtune.prediction_files import write_predictions
 from mmtune.records import Fault, Likelihood, Prediction, Query, Record
 from mmtune.task import Task
 
@@ -38,13 +38,20 @@ class Evaluation:
         records: What was asked about.
         predictions: One a record.
         faults: Records that could not be asked about.
+        adapter: The task as the model was asked.
     """
 
     task: str
     metrics: dict[str, Any]
     records: tuple[Record, ...]
     predictions: tuple[Prediction, ...]
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Fault, ...]
+    adapter: Task
+
+    @property
+    def pairs(self) -> tuple[tuple[Record, Prediction], ...]:
+        """Each record with its prediction."""
+        return tuple(zip(self.records, self.predictions, strict=True))
 
     @property
     def invalid(self) -> int:
@@ -54,6 +61,16 @@ class Evaluation:
     def as_json(self) -> dict[str, Any]:
         """Returns {"task", "n", "metrics", "invalid"}."""
         return {"task": self.task, "n": len(self.records), "metrics": self.metrics, "invalid": self.invalid}
+
+    def write_predictions(self, file: str | Path) -> None:
+        """Writes one JSON line a record."""
+        write_predictions(self.adapter, self.pairs, Path(file))
+
+    def write_report(self, file: str | Path, settings: Mapping[str, Any] | None = None) -> None:
+        """Writes a page with intervals and every fault; `settings` are what it says about model and data."""
+        from mmtune.reporting import write_report
+
+        write_report(Path(file), self.adapter, self.pairs, self.metrics, settings=settings or {})
 
 
 def evaluate_records(
@@ -105,23 +122,7 @@ def evaluate_records(
             used.append(record)
             predictions.append(prediction)
         on_done(start + len(chunk))
-    return Evaluation(task.name, metric.compute(), tuple(used), tuple(predictions), tuple(log.faults))
-
-
-def prediction_json(task: Task, record: Record, prediction: Prediction) -> dict[str, Any]:
-    """Returns one item of `mmtune predict --json` and one line of `predictions.jsonl`."""
-    item: dict[str, Any] = {"image": record.picture.name if record.picture else None, "record": record.id}
-    item |= {"task": task.name, "prompt": prediction.prompt, "text": prediction.text, "invalid": prediction.invalid}
-    item |= task.as_json(prediction)
-    item["tokens"] = [{"text": text, "logprob": round(float(logprob), 6)} for text, logprob in prediction.tokens]
-    return item
-
-
-def write_predictions(task: Task, evaluation: Evaluation, file: Path) -> None:
-    """Writes one JSON line a record."""
-    with atomic(file) as temporary, temporary.open("w", encoding="utf-8") as out:
-        for record, prediction in zip(evaluation.records, evaluation.predictions, strict=True):
-            out.write(json_text(prediction_json(task, record, prediction)) + "\n")
+    return Evaluation(task.name, metric.compute(), tuple(used), tuple(predictions), tuple(log.faults), task)
 
 
 Ready = tuple[Record, np.ndarray | None]

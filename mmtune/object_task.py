@@ -96,6 +96,11 @@ class ObjectTask(Task):
     def found(self, record: Record) -> Sequence[Box]:
         """Returns the boxes of the objects that a model should find."""
 
+    def right_texts(self, record: Record) -> Sequence[str]:
+        """Returns none: what is right is not a matter of the text."""
+        del record
+        return ()
+
     def wanted(self, record: Record, query: Query) -> list[int]:
         """Returns which of `found` a query asks for."""
         boxes = self.found(record)

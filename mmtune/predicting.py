@@ -9,8 +9,9 @@ from mmtune.data.images import FilePicture
 from mmtune.data.pixels import to_image
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.errors import DataError, UsageError
-from mmtune.evaluation import evaluate_records, prediction_json
+from mmtune.evaluation import evaluate_records
 from mmtune.model import Model
+from mmtune.prediction_files import prediction_json
 from mmtune.records import Box, Fault, Picture, Prediction, Record
 from mmtune.registry import task_class
 from mmtune.settings import build

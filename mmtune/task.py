@@ -108,6 +108,10 @@ class Task(abc.ABC):
     def parse(self, record: Record, answers: Sequence[tuple[Query, Output]]) -> Prediction:
         """Reads the model's answers to a record's queries. Never raises: what cannot be read is counted as invalid."""
 
+    def right_texts(self, record: Record) -> Sequence[str]:
+        """Returns the right answers as texts that `Prediction.text` is compared with; none where nobody knows them."""
+        return record.texts
+
     @abc.abstractmethod
     def metric(self) -> "Metric":
         """Returns an empty state of the task's metric."""

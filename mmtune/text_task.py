@@ -32,6 +32,10 @@ class TextTask(Task):
     def taught(self, record: Record) -> Sequence[str]:
         """Returns the right answers to a record, as they are taught; none where they are not known."""
 
+    def right_texts(self, record: Record) -> Sequence[str]:
+        """Returns the right answers as they are taught."""
+        return self.taught(record)
+
     @abc.abstractmethod
     def read(self, text: str) -> str:
         """Returns an answer of the model as it counts: white space, Unicode's forms."""

@@ -146,6 +146,10 @@ class Instruct(Task):
             invalid=sum(not text.strip() for text in texts),
         )
 
+    def right_texts(self, record: Record) -> Sequence[str]:
+        """Returns the right answers to the last question."""
+        return right_answers(record)
+
     def metric(self) -> "Metric":
         """Returns an empty state."""
         from mmtune.metrics.instruct import InstructMetric

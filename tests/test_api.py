@@ -9,10 +9,10 @@ from PIL import Image
 
 import mmtune
 from mmtune.errors import DataError, UsageError
-from mmtune.evaluation import prediction_json
 from mmtune.model import Model, Setup
 from mmtune.models.tiny import tiny_tokenizer
 from mmtune.predicting import predict, task_for
+from mmtune.prediction_files import prediction_json
 from mmtune.records import Query, Record
 
 

@@ -25,6 +25,8 @@ COMMANDS = {
     "train": Command("mmtune.cli.train:train", "Fine-tune a model on a data set."),
     "eval": Command("mmtune.cli.evaluate:evaluate", "Score a model on a data set."),
     "score": Command("mmtune.cli.score:score", "Score official result files, without a model."),
+    "report": Command("mmtune.cli.report:report", "Write the page of a run anew: curves, intervals, every fault."),
+    "compare": Command("mmtune.cli.compare:compare", "Say what differs between two runs on the same data."),
     "predict": Command("mmtune.cli.predict:predict", "Answer about pictures or prompts."),
     "export": Command("mmtune.cli.export:export", "Write a model for transformers, PEFT or Keras."),
     "push": Command("mmtune.cli.push:push", "Upload a model to the Hugging Face hub or to Kaggle."),

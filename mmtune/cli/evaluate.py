@@ -12,6 +12,9 @@ def evaluate(
     data: Annotated[str, typer.Option(help="A file, folder, address, or 'shapes'.")],
     json: Annotated[str | None, typer.Option(help="Write the metrics to this file ('-': standard output).")] = None,
     predictions: Annotated[Path | None, typer.Option(help="Write one JSON line a record to this file.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the page to this file.  [default: beside the predictions, as .html]")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many records.")] = None,
     format_: Annotated[str | None, typer.Option("--format", help="Format of the data.  [default: detected]")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts decoded at once.")] = 16,
@@ -32,15 +35,15 @@ def evaluate(
     from mmtune.cli.options import option_changes, task_options
     from mmtune.cli.output import check_outputs, write_json
     from mmtune.decoding.sampling import Sampler
-    from mmtune.evaluation import write_predictions
     from mmtune.models.load import load
-    from mmtune.predicting import task_for
     from mmtune.registry import task_class
     from mmtune.reports.tables import metrics_table, print_faults
 
     flags = {"codec": codec}
     task_options(task_class(task), set_ or (), flags)  # checked before a large model is loaded
-    check_outputs(json, predictions)
+    if report is None and predictions is not None:
+        report = predictions.with_suffix(".html")
+    check_outputs(json, predictions, report)
     loaded = load(model, quantize=quantize)
     found = run(
         loaded,
@@ -58,4 +61,10 @@ def evaluate(
     console.print(metrics_table(found.metrics, f"{task} on {len(found.records)} records"))
     write_json(found.as_json(), json)
     if predictions is not None:
-        write_predictions(task_for(loaded, task), found, predictions)
+        found.write_predictions(predictions)
+    if report is not None:
+        options = ", ".join(set_ or ())
+        found.write_report(
+            report, {"model": model, "data": data, "limit": limit, "beams": beams, "options": options or None}
+        )
+        console.print(f"report: {report}", markup=False, highlight=False, soft_wrap=True)

@@ -64,6 +64,9 @@ def quickstart(
     result = {"task": task, "before": before.metrics, "after": after.metrics, "seconds": seconds}
     with atomic(out / "metrics.json") as temporary:
         temporary.write_text(json_format.dumps(result, indent=2) + "\n")
+    after.write_report(
+        out / "report.html", {"model": str(out / "run"), "training data": train_address, "data": test_address}
+    )
     console.print(_table(exercise, before.metrics, after.metrics))
     if adapter.needs_picture:
         _draw(adapter, before, after, out / "before_after.png")
@@ -71,7 +74,8 @@ def quickstart(
     else:
         _print_answers(console, test_data[:EXAMPLES], before, after)
     console.print(
-        f"{seconds:.0f} s. The adapter is in {out / 'run'}, the numbers are in {out / 'metrics.json'}.\n"
+        f"{seconds:.0f} s. The adapter is in {out / 'run'}, the numbers are in {out / 'metrics.json'}; "
+        f"{out / 'report.html'} shows what is still wrong.\n"
         f"Next, with your own data: mmtune train --task {task} --data YOUR_DATA --val 0.1 --out runs/mine",
         markup=False,
         highlight=False,

@@ -199,6 +199,24 @@ def split_off(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset
     return replace(dataset, records=rest), replace(dataset, records=part, faults=())
 
 
+def as_fraction(val: object) -> float | None:
+    """Returns a fraction given as a number or as its text, None for anything else.
+
+    Raises:
+        UsageError: When it is not between 0 and 1.
+    """
+    if isinstance(val, str):
+        try:
+            val = float(val)
+        except ValueError:
+            return None
+    if not isinstance(val, float | int):
+        return None
+    if not 0 < val < 1:
+        raise UsageError(f"val: expected a fraction between 0 and 1 or a data set, got {val}")
+    return val
+
+
 def _hash(record_id: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}/{record_id}".encode(errors="surrogatepass"), digest_size=16).digest()
 

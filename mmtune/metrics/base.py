@@ -1,9 +1,12 @@
 """The interface of a metric: a state that takes one record at a time and merges over processes."""
 
 import abc
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mmtune.records import Prediction, Record
+
+if TYPE_CHECKING:
+    from mmtune.metrics.resampling import Pairs, Resampling
 
 
 class Metric(abc.ABC):
@@ -20,3 +23,16 @@ class Metric(abc.ABC):
     @abc.abstractmethod
     def compute(self) -> dict[str, Any]:
         """Returns the metrics by their contract names; fractions in 0..1. An empty state gives zeros, not an error."""
+
+    def resampling(self, pairs: "Pairs") -> "Resampling":
+        """Returns what scores resamples of the records of some data, for bootstrap intervals.
+
+        It is called on an empty state, whose settings count. A metric that can do it faster than by merging the states
+        of single records anew says how.
+
+        Args:
+            pairs: Truth and prediction of each record.
+        """
+        from mmtune.metrics.resampling import MergedStates
+
+        return MergedStates(self, pairs)

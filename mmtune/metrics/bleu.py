@@ -24,16 +24,29 @@ def bleu(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequ
     """
     if not hypotheses:
         return (0.0,) * ORDERS
-    length = wanted = 0
-    guessed, correct = [0] * ORDERS, [0] * ORDERS
-    for hypothesis, right in zip(hypotheses, references, strict=True):
-        length += len(hypothesis)
-        wanted += min((abs(len(one) - len(hypothesis)), len(one)) for one in right)[1]
-        counts = [ngram_counts(one) for one in right]
-        for order in range(ORDERS):
-            guessed[order] += max(0, len(hypothesis) - order)
-        for ngram, count in ngram_counts(hypothesis).items():
-            correct[len(ngram) - 1] += min(count, max(one[ngram] for one in counts))
+    counts = [bleu_counts(one, right) for one, right in zip(hypotheses, references, strict=True)]
+    return bleu_of_counts([sum(column) for column in zip(*counts, strict=True)])
+
+
+def bleu_counts(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[int, ...]:
+    """Returns what one caption adds to a corpus; sums of these are those of the corpus.
+
+    Returns:
+        Its length, the length that is wanted; then for each order the n-grams that it has, and how many are right.
+    """
+    wanted = min((abs(len(one) - len(hypothesis)), len(one)) for one in references)[1]
+    counts = [ngram_counts(one) for one in references]
+    guessed = [max(0, len(hypothesis) - order) for order in range(ORDERS)]
+    correct = [0] * ORDERS
+    for ngram, count in ngram_counts(hypothesis).items():
+        correct[len(ngram) - 1] += min(count, max(one[ngram] for one in counts))
+    return (len(hypothesis), wanted, *guessed, *correct)
+
+
+def bleu_of_counts(counts: Sequence[float]) -> tuple[float, ...]:
+    """Returns BLEU-1 to BLEU-4 of a corpus, given the sum of `bleu_counts` over its captions."""
+    length, wanted = counts[:2]
+    guessed, correct = counts[2 : 2 + ORDERS], counts[2 + ORDERS :]
     ratio = (length + _TINY) / (wanted + _SMALL)
     penalty = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
     scores, product = [], 1.0

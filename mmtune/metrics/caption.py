@@ -1,7 +1,7 @@
 """The metrics of captions: CIDEr, BLEU and ROUGE-L as pycocoevalcap computes them, and exact match."""
 
 from collections.abc import Sequence
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 from mmtune.metrics.base import Metric
 from mmtune.metrics.bleu import bleu
@@ -9,6 +9,9 @@ from mmtune.metrics.cider import cider
 from mmtune.metrics.ptb import tokenize
 from mmtune.metrics.rouge import rouge_l
 from mmtune.records import Prediction, Record
+
+if TYPE_CHECKING:
+    from mmtune.metrics.resampling import Pairs, Resampling
 
 NAMES = ("CIDEr", "BLEU1", "BLEU2", "BLEU3", "BLEU4", "ROUGE_L", "exact_match")
 
@@ -49,6 +52,21 @@ class CaptionMetric(Metric):
         """How many records there are that can be scored."""
         return len(self._found)
 
+    def resampling(self, pairs: "Pairs") -> "Resampling":
+        """Returns what scores resamples of the records; METEOR and SPICE are left out.
+
+        Captions are cut into words once, all together: no resample changes how.
+        """
+        from mmtune.metrics.caption_resampling import CaptionResampling
+
+        known = [place for place, (record, _) in enumerate(pairs) if record.texts]
+        for place in known:
+            self.update(*pairs[place])
+        exact = [
+            _is_exact(found, right, self._lower_case) for found, right in zip(self._found, self._right, strict=True)
+        ]
+        return CaptionResampling(*tokens_of(self._found, self._right), exact, known)
+
     def compute(self) -> dict[str, Any]:
         """Returns the metrics; all are 0 for an empty state."""
         scores = caption_scores(self._found, self._right, lower_case=self._lower_case)
@@ -69,18 +87,23 @@ def caption_scores(
         references: The right captions of each picture, at least one each.
         lower_case: Whether exact_match overlooks case.
     """
+    pairs = list(zip(captions, references, strict=True))
+    exact = sum(_is_exact(caption, right, lower_case) for caption, right in pairs)
+    found, right = tokens_of(captions, references)
+    rouge = sum(rouge_l(caption, one) for caption, one in zip(found, right, strict=True))
+    words = [words_of(tokens) for tokens in found], [[words_of(tokens) for tokens in one] for one in right]
+    count = max(1, len(pairs))
+    scores = (cider(*words), *bleu(*words), rouge / count, exact / count)
+    return dict(zip(NAMES, scores, strict=True))
+
+
+def _is_exact(caption: str, references: Sequence[str], lower_case: bool) -> bool:
+    """Whether a caption equals one of its references but for white space."""
 
     def plain(text: str) -> str:
         return " ".join(text.lower().split() if lower_case else text.split())
 
-    pairs = list(zip(captions, references, strict=True))
-    exact = sum(plain(caption) in map(plain, right) for caption, right in pairs)
-    found, right = tokens_of(captions, references)
-    rouge = sum(rouge_l(caption, one) for caption, one in zip(found, right, strict=True))
-    words = [_words(tokens) for tokens in found], [[_words(tokens) for tokens in one] for one in right]
-    count = max(1, len(pairs))
-    scores = (cider(*words), *bleu(*words), rouge / count, exact / count)
-    return dict(zip(NAMES, scores, strict=True))
+    return plain(caption) in map(plain, references)
 
 
 Tokens = tuple[str, ...]
@@ -92,6 +115,6 @@ def tokens_of(captions: Sequence[str], references: Sequence[Sequence[str]]) -> t
     return tokenize(captions), [[next(cut) for _ in right] for right in references]
 
 
-def _words(tokens: Tokens) -> Tokens:
+def words_of(tokens: Tokens) -> Tokens:
     """Returns tokens as BLEU and CIDEr see them: split again at the hard spaces of tokens like "1 1/2"."""
     return tuple(" ".join(tokens).split())

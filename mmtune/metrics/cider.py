@@ -54,9 +54,21 @@ def _vector(counts: Counter[tuple[str, ...]], worth: dict[tuple[str, ...], float
     squares = [0.0] * ORDERS
     for ngram, weight in weights.items():
         squares[len(ngram) - 1] += weight * weight
-    # pycocoevalcap takes the number of bigrams for the length.
-    length = sum(count for ngram, count in counts.items() if len(ngram) == 2)
-    return _Vector(weights, tuple(map(math.sqrt, squares)), length)
+    return _Vector(weights, tuple(map(math.sqrt, squares)), _length(counts))
+
+
+def _length(counts: Counter[tuple[str, ...]]) -> int:
+    """Returns the number of bigrams, which pycocoevalcap takes for the length."""
+    return sum(count for ngram, count in counts.items() if len(ngram) == 2)
+
+
+def length_penalty(hypothesis: Counter[tuple[str, ...]], reference: Counter[tuple[str, ...]]) -> float:
+    """Returns what the cosine of two captions of different lengths is multiplied by."""
+    return _penalty(_length(hypothesis), _length(reference))
+
+
+def _penalty(one: int, other: int) -> float:
+    return math.exp(-((one - other) ** 2) / (2 * _SIGMA**2))
 
 
 def _similarity(hypothesis: _Vector, reference: _Vector) -> float:
@@ -68,4 +80,4 @@ def _similarity(hypothesis: _Vector, reference: _Vector) -> float:
             products[len(ngram) - 1] += min(weight, right) * right
     norms = zip(hypothesis.norms, reference.norms, strict=True)
     cosine = sum(product / (a * b) for product, (a, b) in zip(products, norms, strict=True) if a and b)
-    return cosine * math.exp(-((hypothesis.length - reference.length) ** 2) / (2 * _SIGMA**2))
+    return cosine * _penalty(hypothesis.length, reference.length)

@@ -48,8 +48,10 @@ def coco_scores(
         numbers that know no size (`TOTALS`) are 0.
     """
     ids = [number for number, _ in categories]
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress by print
-        evaluator = _evaluator(images, ids, truths, detections, iou_type)
+    evaluator = coco_evaluator(images, ids, truths, detections, iou_type)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator.accumulate()
+        evaluator.summarize()
     numbers = [float(value) for value in evaluator.stats]
     scores: dict[str, Any] = {
         name: max(number, 0.0) if name in TOTALS else number for name, number in zip(NAMES, numbers, strict=True)
@@ -64,24 +66,24 @@ def coco_scores(
     return scores
 
 
-def _evaluator(images: Any, ids: Sequence[int], truths: Any, detections: Any, iou_type: IouType) -> Any:
+def coco_evaluator(images: Any, ids: Sequence[int], truths: Any, detections: Any, iou_type: IouType) -> Any:
+    """Returns pycocotools' evaluator with the detections of each image matched; for the arguments see `coco_scores`."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     sides = []
-    for items in (truths, detections):
-        side: Any = COCO()
-        side.dataset = {
-            "images": [dict(image) for image in images],
-            "categories": [{"id": number} for number in ids],
-            "annotations": [{**item, "id": index} for index, item in enumerate(items, start=1)],
-        }
-        side.createIndex()
-        sides.append(side)
-    evaluator = COCOeval(sides[0], sides[1], iou_type)
-    evaluator.evaluate()
-    evaluator.accumulate()
-    evaluator.summarize()
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress by print
+        for items in (truths, detections):
+            side: Any = COCO()
+            side.dataset = {
+                "images": [dict(image) for image in images],
+                "categories": [{"id": number} for number in ids],
+                "annotations": [{**item, "id": index} for index, item in enumerate(items, start=1)],
+            }
+            side.createIndex()
+            sides.append(side)
+        evaluator = COCOeval(sides[0], sides[1], iou_type)
+        evaluator.evaluate()
     return evaluator
 
 

@@ -2,12 +2,18 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 from mmtune.metrics.base import Metric
-from mmtune.metrics.coco import IGNORED_AREA, coco_scores
+from mmtune.metrics.coco import IGNORED_AREA, coco_evaluator, coco_scores
 from mmtune.metrics.coco import evaluate_coco as evaluate_coco
 from mmtune.records import Box, Prediction, Record
+
+if TYPE_CHECKING:
+    from mmtune.metrics.resampling import Pairs, Resampling
+
+Lists = tuple[list[dict[str, Any]], list[tuple[int, str]], list[dict[str, Any]], list[dict[str, Any]]]
+"""Images, categories, truths and detections as `coco_scores` takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,20 @@ class DetectionMetric(Metric):
 
     def compute(self) -> dict[str, Any]:
         """Returns the metrics; the order of updates and merges makes no difference."""
+        return coco_scores(*self._lists(), "bbox")
+
+    def resampling(self, pairs: "Pairs") -> "Resampling":
+        """Returns what scores resamples of the records."""
+        from mmtune.metrics.coco_matches import CocoMatches
+
+        for record, prediction in pairs:
+            self.update(record, prediction)
+        order = sorted(range(len(self._images)), key=lambda index: self._images[index].order)
+        images, categories, truths, detections = self._lists()
+        evaluator = coco_evaluator(images, [number for number, _ in categories], truths, detections, "bbox")
+        return CocoMatches(evaluator, [label for _, label in categories], order)
+
+    def _lists(self) -> Lists:
         met = sorted({box.label for image in self._images for box in image.truth} - set(self._classes))
         numbers = {label: number for number, label in enumerate((*self._classes, *met), start=1)}
         images, truths, detections = [], [], []
@@ -67,7 +87,7 @@ class DetectionMetric(Metric):
                 for box in _known(image.detections, numbers)
             ]
         categories = [(number, label) for label, number in numbers.items()]
-        return coco_scores(images, categories, truths, detections, "bbox")
+        return images, categories, truths, detections
 
 
 def _annotation(box: Box, image: int, numbers: dict[str, int]) -> dict[str, Any]:

@@ -2,11 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 from mmtune.codecs.chat import conversations, taught_places
 from mmtune.metrics.base import Metric
 from mmtune.records import Prediction, Record
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mmtune.metrics.resampling import Pairs, Resampling
 
 NAMES = ("perplexity", "exact_match", "ROUGE_L")
 
@@ -54,6 +59,19 @@ class InstructMetric(Metric):
         scores = (self.perplexity, self._exact / count, self._rouge / count)
         return dict(zip(NAMES, scores, strict=True))
 
+    def resampling(self, pairs: "Pairs") -> "Resampling":
+        """Returns what scores resamples of the records."""
+        import numpy as np
+
+        from mmtune.metrics.resampling import SummedRows
+
+        rows = []
+        for record, prediction in pairs:
+            one = InstructMetric()
+            one.update(record, prediction)
+            rows.append((one._logprob, one._tokens, one._answers, one._exact, one._rouge))
+        return SummedRows(np.array(rows, float).reshape(-1, 5), _summed)
+
     @property
     def perplexity(self) -> float:
         """The perplexity so far, 0 before the first token."""
@@ -63,6 +81,16 @@ class InstructMetric(Metric):
     def answers(self) -> int:
         """How many records with a known answer there were."""
         return self._answers
+
+
+def _summed(sums: "np.ndarray") -> "dict[str, np.ndarray]":
+    import numpy as np
+
+    from mmtune.metrics.resampling import ratio
+
+    logprob, tokens, answers, exact, rouge = sums
+    perplexity = np.exp(np.minimum(ratio(-logprob, tokens), _MOST))
+    return dict(zip(NAMES, (perplexity, ratio(exact, answers), ratio(rouge, answers)), strict=True))
 
 
 def right_answers(record: Record) -> tuple[str, ...]:

@@ -2,13 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 from mmtune.codecs.plain_text import plain_text
 from mmtune.metrics.anls import anls
 from mmtune.metrics.base import Metric
 from mmtune.metrics.error_rates import Errors, character_errors, word_errors
 from mmtune.records import Prediction, Record
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mmtune.metrics.resampling import Pairs, Resampling
 
 NAMES = ("CER", "WER", "exact_match", "ANLS")
 """The metrics, in the order of `OCRMetric.compute`."""
@@ -124,7 +129,32 @@ class OCRMetric(Metric):
         values = (self._characters.rate, self._words.rate, self._exact / records, self._anls / records)
         return dict(zip(NAMES, values, strict=True))
 
+    def resampling(self, pairs: "Pairs") -> "Resampling":
+        """Returns what scores resamples of the records."""
+        import numpy as np
+
+        from mmtune.metrics.resampling import SummedRows
+
+        rows = []
+        for record, prediction in pairs:
+            scores = self.scores(record, prediction)
+            if scores is None:
+                rows.append((0.0,) * 7)
+                continue
+            characters, words = scores.characters, scores.words
+            rates = (characters.edits, characters.length, words.edits, words.length)
+            rows.append((1, *rates, scores.exact, scores.anls))
+        return SummedRows(np.array(rows, float).reshape(-1, 7), _summed)
+
     @property
     def count(self) -> int:
         """How many records were counted."""
         return self._count
+
+
+def _summed(sums: "np.ndarray") -> "dict[str, np.ndarray]":
+    from mmtune.metrics.resampling import ratio
+
+    records, edits, characters, word_edits, words, exact, similar = sums
+    values = (ratio(edits, characters), ratio(word_edits, words), ratio(exact, records), ratio(similar, records))
+    return dict(zip(NAMES, values, strict=True))

@@ -3,14 +3,20 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 
 from mmtune.data.masks import mask_area, mask_edges
 from mmtune.metrics.base import Metric
-from mmtune.metrics.coco import coco_scores
+from mmtune.metrics.coco import coco_evaluator, coco_scores
+from mmtune.metrics.resampling import Key, Resampling, SummedRows, ratio
 from mmtune.records import Box, Mask, Prediction, Record
+
+if TYPE_CHECKING:
+    from mmtune.metrics.coco_matches import CocoMatches
+    from mmtune.metrics.detection import Lists
+    from mmtune.metrics.resampling import Pairs
 
 BOX_OVERLAPS = (0.5, 0.75)
 PER_CLASS = "per_class"
@@ -94,6 +100,26 @@ class SegmentationMetric(Metric):
 
     def compute(self) -> dict[str, Any]:
         """Returns the metrics; the order of updates and merges makes no difference."""
+        return self.with_means(coco_scores(*self._lists(), "segm"))
+
+    def resampling(self, pairs: "Pairs") -> Resampling:
+        """Returns what scores resamples of the records."""
+        from mmtune.metrics.coco_matches import CocoMatches
+
+        rows = []
+        for record, prediction in pairs:
+            before = len(self._overlaps)
+            self.update(record, prediction)
+            overlaps, near = self._overlaps[before:], self._box_overlaps[before:]
+            found = [sum(overlap >= least for overlap in near) for least in BOX_OVERLAPS]
+            rows.append((len(overlaps), math.fsum(overlaps), *found))
+        order = sorted(range(len(self._images)), key=lambda index: self._images[index].order)
+        images, categories, truths, found = self._lists()
+        evaluator = coco_evaluator(images, [number for number, _ in categories], truths, found, "segm")
+        matches = CocoMatches(evaluator, [label for _, label in categories], order)
+        return _MasksAndMeans(matches, SummedRows(np.array(rows, float).reshape(-1, 2 + len(BOX_OVERLAPS)), _means))
+
+    def _lists(self) -> "Lists":
         met = sorted({item.mask.label for image in self._images for item in image.truth} - set(self._classes))
         numbers = {label: number for number, label in enumerate((*self._classes, *met), start=1)}
         images, truths, found = [], [], []
@@ -109,18 +135,37 @@ class SegmentationMetric(Metric):
                 if mask.label in numbers
             ]
         categories = [(number, label) for label, number in numbers.items()]
-        return self.with_means(coco_scores(images, categories, truths, found, "segm"))
+        return images, categories, truths, found
 
     def with_means(self, scores: dict[str, Any]) -> dict[str, Any]:
         """Returns COCO's scores with mIoU, boxacc50 and boxacc75 (zeros without objects) before those of each class."""
         count = max(1, len(self._overlaps))
         accuracies = {
-            f"boxacc{round(100 * least)}": sum(overlap >= least for overlap in self._box_overlaps) / count
-            for least in BOX_OVERLAPS
+            _accuracy(least): sum(overlap >= least for overlap in self._box_overlaps) / count for least in BOX_OVERLAPS
         }
         means = {"mIoU": math.fsum(self._overlaps) / count, **accuracies}
         totals = {name: value for name, value in scores.items() if name != PER_CLASS}
         return totals | means | {PER_CLASS: scores[PER_CLASS]}
+
+
+@final
+class _MasksAndMeans(Resampling):
+    """COCO's numbers and the means over objects of the same records."""
+
+    def __init__(self, matches: "CocoMatches", means: SummedRows):
+        self._matches, self._means = matches, means
+
+    def scores(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
+        return self._matches.scores(counts) | self._means.scores(counts)
+
+
+def _means(sums: np.ndarray) -> dict[str, np.ndarray]:
+    names = ("mIoU", *map(_accuracy, BOX_OVERLAPS))
+    return {name: ratio(total, sums[0]) for name, total in zip(names, sums[1:], strict=True)}
+
+
+def _accuracy(least: float) -> str:
+    return f"boxacc{round(100 * least)}"
 
 
 def matched(overlaps: np.ndarray) -> list[float]:

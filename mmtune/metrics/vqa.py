@@ -2,13 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 from mmtune.metrics.anls import anls
 from mmtune.metrics.base import Metric
 from mmtune.metrics.relaxed import relaxed_correct
 from mmtune.metrics.vqa_normalise import normalised, spaced
 from mmtune.records import Prediction, Record
+
+if TYPE_CHECKING:
+    from mmtune.metrics.resampling import Pairs, Resampling
 
 SCORINGS = ("auto", "vqa", "okvqa", "any")
 """How accuracy counts matches; see `answer_accuracy`."""
@@ -144,6 +147,22 @@ class VQAMetric(Metric):
                 means = {kind: self._means((group, kind)) for kind in kinds}
                 result[group] = {kind: {name: mean[name] for name in NAMES[:2]} for kind, mean in means.items()}
         return result
+
+    def resampling(self, pairs: "Pairs") -> "Resampling":
+        """Returns what scores resamples of the records; those of each type of question are left out."""
+        import numpy as np
+
+        from mmtune.metrics.resampling import SummedRows, ratio
+
+        rows = []
+        for record, prediction in pairs:
+            one = VQAMetric(self._scoring, self._choose, self._lower_case)
+            one.update(record, prediction)
+            rows.append(one._sums.get(("", ""), [0.0] * (len(NAMES) + 1)))
+        table = np.array(rows, float).reshape(-1, len(NAMES) + 1)
+        return SummedRows(
+            table, lambda sums: {name: ratio(total, sums[0]) for name, total in zip(NAMES, sums[1:], strict=True)}
+        )
 
     @property
     def count(self) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mmtune.data.dataset import FaultLog
 from mmtune.errors import DataError, RecipeError, UsageError, unknown_name
-from mmtune.evaluation import Evaluation, evaluate_records, write_predictions
+from mmtune.evaluation import Evaluation, evaluate_records
 from mmtune.files import atomic
 from mmtune.model import Model
 from mmtune.models.load import ADAPTER, RECIPE, TRAINED, setup_of
@@ -21,6 +21,7 @@ from mmtune.models.peft_files import save_adapter
 from mmtune.recipe import Recipe, write_recipe
 from mmtune.records import Fault, Record
 from mmtune.registry import task_class
+from mmtune.reporting import METRICS, PREDICTIONS, REPORT, write_report
 from mmtune.task import Task
 from mmtune.training.callbacks import Metrics, Milestones, Watch
 from mmtune.training.checkpoints import Checkpoints, Progress, write_trained
@@ -156,7 +157,12 @@ def _fit(
         met = [Fault("", record, "unreadable picture", problem) for record, problem in sorted(rows.faults.items())]
         met += evaluation.faults if evaluation is not None else ()
         seconds = progress.seconds + time.perf_counter() - started
-        _write_results(out, task, recipe, evaluation, progress, seconds)
+        _write_results(out, recipe, evaluation, progress, seconds)
+        asked, pairs, metrics = (
+            (evaluation.adapter, evaluation.pairs, evaluation.metrics) if evaluation else (task, (), {})
+        )
+        # After all else: everything that it says is already in the folder.
+        write_report(out / REPORT, asked, pairs, metrics, recipe)
         display.end(evaluation, met, out)
         return Fitted(evaluation, (*log.faults, *met), seconds)
     finally:
@@ -291,12 +297,12 @@ def _save_weights(trainer: Trainer, model: Model, recipe: Recipe, out: Path) -> 
 
 
 def _write_results(
-    out: Path, task: Task, recipe: Recipe, evaluation: Evaluation | None, progress: Progress, seconds: float
+    out: Path, recipe: Recipe, evaluation: Evaluation | None, progress: Progress, seconds: float
 ) -> None:
     result: Metrics = {"task": recipe.task, "n": 0, "metrics": {}, "invalid": 0}
     if evaluation is not None:
         result = evaluation.as_json()
-        write_predictions(task, evaluation, out / "predictions.jsonl")
+        evaluation.write_predictions(out / PREDICTIONS)
     result |= {"step": progress.step, "best_step": progress.best_step, "seconds": round(seconds, 2)}
-    with atomic(out / "metrics.json") as temporary:
+    with atomic(out / METRICS) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

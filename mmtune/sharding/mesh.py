@@ -1,34 +1,17 @@
-"""A device mesh from a line such as "data=2,model=4", and where each weight lies on it.
-
-Keras distributes: this module only says which axis of which weight is divided.
-"""
+"""A device mesh from a line such as "data=2,model=4"."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmtune.errors import UsageError, unknown_name
+from mmtune.sharding.rules import Axes
+
+if TYPE_CHECKING:
+    from mmtune.sharding.layout import Layouts
 
 AXES = ("data", "model")
-
-# Full paths (Keras matches whole paths): KerasHub's names of Gemma, PaliGemma and Llama. Key and value heads are few,
-# often one, and stay whole; so does the vision tower.
-RULES: dict[str, tuple[str | None, ...]] = {
-    r"(.*/)?token_embedding/embeddings": ("model", None),
-    r"(.*/)?decoder_block_\d+/attention/query/kernel": ("model", None, None),
-    r"(.*/)?decoder_block_\d+/attention/attention_output/kernel": ("model", None, None),
-    r"(.*/)?decoder_block_\d+/ffw_gating(_2)?/kernel": (None, "model"),
-    r"(.*/)?decoder_block_\d+/ffw_linear/kernel": ("model", None),
-    r"(.*/)?transformer_layer_\d+/self_attention/query/kernel": (None, "model", None),
-    r"(.*/)?transformer_layer_\d+/self_attention/attention_output/kernel": ("model", None, None),
-    r"(.*/)?transformer_layer_\d+/feedforward_(intermediate|gate)_dense/kernel": (None, "model"),
-    r"(.*/)?transformer_layer_\d+/feedforward_output_dense/kernel": ("model", None),
-    # Quantised weights are matrices under names of our own; scales of what is divided by rows stay whole.
-    r"quantized/.*/embedding/(values|scale)": ("model", None),
-    r"quantized/.*/(self_attn/q_proj|mlp/gate_proj|mlp/up_proj)/(values|scale)": (None, "model"),
-    r"quantized/.*/(self_attn/o_proj|mlp/down_proj)/values": ("model", None),
-}
 
 
 def parse_mesh(text: str) -> dict[str, int]:
@@ -66,11 +49,8 @@ def mesh_problems(text: str, batch_size: int) -> list[str]:
 def distributed(text: str | None) -> Iterator[None]:
     """Divides what is loaded and trained in this block over a mesh; None: leaves Keras' distribution as it is.
 
-    Args:
-        text: The mesh, or None.
-
     Raises:
-        UsageError: When there are too few devices, or a weight cannot be divided.
+        UsageError: When there are too few devices.
     """
     if text is None:
         yield
@@ -78,32 +58,35 @@ def distributed(text: str | None) -> Iterator[None]:
     import keras
 
     before = keras.distribution.distribution()
-    keras.distribution.set_distribution(_model_parallel(text))
+    keras.distribution.set_distribution(distribution(text))
     try:
         yield
-    except Exception as error:
-        if type(error).__name__ != "IndivisibleError":  # JAX's own, which has no public name
-            raise
-        raise UsageError(
-            f"mesh: {text} cannot divide the weights of this model: {str(error).splitlines()[0]}"
-        ) from error
     finally:
         keras.distribution.set_distribution(before)
 
 
-def _model_parallel(text: str) -> Any:
-    import jax
-    import keras
+def distribution(mesh: str, rules: Mapping[str, Axes] | None = None) -> "Layouts":
+    """Returns a distribution for `keras.distribution.set_distribution`, to be set before a model is loaded.
 
-    sizes = parse_mesh(text)
+    >>> layouts = distribution("data=2,model=4", {r".*attention/query/kernel": ("model", None, None)})  # doctest: +SKIP
+
+    Args:
+        mesh: Devices along each axis, such as "data=2,model=4"; an axis left out has one.
+        rules: Layouts before ours: pattern of a weight's whole path -> a mesh axis or None for each axis of the weight,
+            or () for a weight that lies whole on every device.
+
+    Raises:
+        UsageError: When there are too few devices, or a rule names an axis that the mesh does not have.
+    """
+    import jax
+
+    from mmtune.sharding.layout import make_layouts
+
+    sizes = parse_mesh(mesh)
     needed, devices = math.prod(sizes.values()), jax.devices()
     if len(devices) < needed:
         raise UsageError(
-            f"mesh: {text} needs {needed} devices, there are {len(devices)}; on a machine without accelerators, "
+            f"mesh: {mesh} needs {needed} devices, there are {len(devices)}; on a machine without accelerators, "
             f"simulate them with XLA_FLAGS=--xla_force_host_platform_device_count={needed}"
         )
-    mesh = keras.distribution.DeviceMesh(tuple(sizes.values()), list(sizes), devices[:needed])
-    layout = keras.distribution.LayoutMap(mesh)
-    for pattern, axes in RULES.items():
-        layout[pattern] = axes
-    return keras.distribution.ModelParallel(layout_map=layout, batch_dim_name="data", auto_shard_dataset=False)
+    return make_layouts(sizes, devices[:needed], rules)

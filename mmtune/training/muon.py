@@ -30,5 +30,5 @@ class Muon(keras.optimizers.Muon):
         width = max(range(3), key=lambda axis: variable.shape[axis])
         apart = ops.moveaxis(seen, width, 0)
         flat = self.zeropower_via_newtonschulz5(ops.reshape(apart, (variable.shape[width], -1)), self.ns_steps)
-        update = ops.moveaxis(ops.reshape(self.lr_adjust(lr * flat), apart.shape), 0, width)
+        update = ops.moveaxis(ops.reshape(self.lr_adjust(lr * flat), ops.shape(apart)), 0, width)
         self.assign_sub(variable, update)

@@ -1,11 +1,14 @@
 """The layout of every weight and optimizer variable: a row each, and what is wrong with them."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mmtune.sharding.rules import Axes
+
+_NUMBER = re.compile(r"(?<=[_/])\d+(?=[_/])")
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,57 @@ def slot_faults(rows: Sequence[Row]) -> list[str]:
         for row in rows
         if row.weight is not None and row.shape == weights[row.weight].shape and row.axes != weights[row.weight].axes
     ]
+
+
+def table_text(rows: Sequence[Row]) -> str:
+    """Returns the table: path, shape, dtype, layout and bytes a device of every variable, a line each."""
+    cells = [("variable", "shape", "dtype", "layout", "bytes a device")]
+    cells += [(row.path, "x".join(map(str, row.shape)) or "-", row.dtype, row.spec, f"{row.bytes:,}") for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line[:-1], widths[:-1], strict=True))
+        + f"  {line[-1]:>{widths[-1]}}"
+        for line in cells
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def summary(rows: Sequence[Row], layouts: Any) -> list[str]:
+    """Returns what a person should know of the layouts, a line each.
+
+    Args:
+        rows: Of weights and optimizer variables.
+        layouts: Keras' distribution; of ours the lines tell too what was left whole against its rule, and which weights
+            and rules found none.
+    """
+    mesh = layouts.device_mesh
+    named = " x ".join(f"{axis}={size}" for axis, size in zip(mesh.axis_names, mesh.shape, strict=True))
+    weights = [row for row in rows if row.weight is None]
+    slots = [row for row in rows if row.weight is not None]
+    whole = sum(math.prod(row.shape) * _width(row.dtype) for row in weights)
+    here = f"{_size(sum(row.bytes for row in weights))} of {_size(whole)} of weights"
+    here += f" and {_size(sum(row.bytes for row in slots))} of the optimizer" if slots else ""
+    lines = [f"mesh {named}: {here} on each of {mesh.devices.size} devices"]
+    undivided: dict[tuple[str, str, tuple[int, ...]], int] = {}
+    for row in weights:
+        for axis in getattr(layouts, "decided", {}).get(row.path, ((), ()))[1]:
+            key = (axis, _NUMBER.sub("*", row.path), row.shape)
+            undivided[key] = undivided.get(key, 0) + 1
+    for (axis, path, shape), count in undivided.items():
+        size = dict(zip(mesh.axis_names, mesh.shape, strict=True))[axis]
+        lines.append(f"whole along {axis}={size}, which does not divide it: {path} {shape}, {count} of them")
+    if unmatched := sorted(getattr(layouts, "unmatched", ())):
+        lines.append(f"no rule says where these weights lie, so they are whole: {', '.join(unmatched)}")
+    if unused := getattr(layouts, "unused", []):
+        lines.append(f"rules that matched no weight: {', '.join(unused)}")
+    return lines
+
+
+def _size(count: int) -> str:
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} bytes"
 
 
 def _row(variable: Any, weight: str | None = None) -> Row:

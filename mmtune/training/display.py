@@ -47,8 +47,9 @@ class Display:
         step: int,
         trainable: int,
         faults: Sequence[Fault],
+        notes: Sequence[str] = (),
     ) -> None:
-        """Says what is about to run."""
+        """Says what is about to run, with further notes."""
         total = model.backbone.count_params()
         how = "all weights" if recipe.full else f"LoRA rank {recipe.lora.rank}"
         self.console.print(
@@ -59,6 +60,8 @@ class Display:
         )
         lengths = ", ".join(f"{shape.text_length}+{shape.target_length}" for shape in shapes)
         self.console.print(f"{len(shapes)} compiled shapes (text + targets): {lengths}", markup=False, highlight=False)
+        for note in notes:
+            self.console.print(note, markup=False, highlight=False, soft_wrap=True)
         if faults:
             print_faults(self.console, faults)
         if step:

@@ -30,6 +30,7 @@ from mmtune.training.examples import Example, RowMaker, fingerprint, list_exampl
 from mmtune.training.log import Logs
 from mmtune.training.model import Trainer
 from mmtune.training.optimizer import default_learning_rate, make_optimizer
+from mmtune.training.placed import LAYOUT, write_layout
 from mmtune.training.plan import choose_shapes, load_batches, make_plan, with_dense
 
 
@@ -128,6 +129,7 @@ def _fit(
         plan = with_dense(plan, recipe.dense.steps, recipe.dense.weight)
         side = math.isqrt(model.spec.image_tokens)
     write_recipe(recipe, out / RECIPE)
+    laid_out = write_layout(trainer, out / LAYOUT)
     checkpoints = Checkpoints(out / "checkpoints")
     progress = Progress(data=fingerprint(examples))
     if resume and checkpoints.latest is not None:
@@ -140,6 +142,7 @@ def _fit(
         step=progress.step,
         trainable=_count(trainer),
         faults=[*faults, *log.faults],
+        notes=laid_out,
     )
     resample = {} if model.spec.vision is None else {"resample": model.spec.vision.resample}
     rows = RowMaker(examples, task, model.tokenizer, model.image_size, recipe.augment, recipe.seed, side, **resample)

@@ -22,7 +22,7 @@ recipe = Recipe(task="detection", data="shapes:train?n=8&max_objects=2", model="
 model = train_recipe(recipe, verbose=False).model
 layer = model.variables["text"]["layers"][0]
 query, key = (getattr(layer[name], "values", layer[name]) for name in ("q_proj", "k_proj"))
-print(query.value.sharding.shard_shape(query.shape), key.value.sharding.is_fully_replicated)
+print(query.value.sharding.shard_shape(query.shape), key.value.sharding.shard_shape(key.shape))
 print(len(model.generate([model.pixels(__import__("PIL.Image").Image.new("RGB", (9, 9)))], ["detect circle"], 4)))
 """
 
@@ -35,18 +35,24 @@ def losses(folder, name, mesh):
         return [float(row["loss"]) for row in csv.DictReader(file)], said
 
 
-# Of the first layer's query weights on a device: half of the heads; quantised half of the columns, two rows a byte.
-SHARDS = {"lora": (2, 160, 40), "full": (2, 160, 40), "int8": (160, 80), "int4": (80, 80)}
+# Of the first layer's query and key weights on a device: half of the heads, where there is more than one, and half of
+# the width; quantised half of the columns, and in int4 a byte holds two rows.
+SHARDS = {
+    "lora": "(2, 80, 40) (1, 80, 40)",
+    "full": "(2, 80, 40) (1, 80, 40)",
+    "int8": "(80, 80) (80, 40)",
+    "int4": "(40, 80) (40, 40)",
+}
 
 
 @pytest.mark.parametrize("kind", SHARDS)
 def test_a_mesh_gives_the_losses_of_one_device(tmp_path, kind):
     one, _ = losses(tmp_path, f"{kind}-one", "")
     four, said = losses(tmp_path, f"{kind}-four", "data=2,model=2")
-    assert four[0] == pytest.approx(one[0], rel=1e-6)
+    assert four[0] == pytest.approx(one[0], rel=1e-5)  # the log has six digits
     # Adam divides by the gradient's own size, so that rounding is blown up from the second step on.
     assert four == pytest.approx(one, rel=1e-4)
-    assert said.startswith(f"{SHARDS[kind]} True")
+    assert said.startswith(SHARDS[kind])
 
 
 LOADING = """
@@ -89,14 +95,20 @@ def test_wrong_meshes_are_refused(text):
         parse_mesh(text)
 
 
-def test_a_mesh_that_does_not_divide_the_weights_is_said(tmp_path):
+def test_what_a_mesh_does_not_divide_is_left_whole_and_said(tmp_path):
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
     words = [sys.executable, "-m", "mmtune", "train", "--task", "detection", "--data", "shapes:train?n=3", "--mesh"]
     words += ["model=3", "--batch-size", "3", "--steps", "1", "--out", str(tmp_path / "run")]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "mesh: model=3 cannot divide the weights of this model" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "mesh data=1 x model=3: " in done.stderr
+    said = "whole along model=3, which does not divide it: token_embedding/embeddings (2176, 160), 1 of them"
+    assert said in done.stderr
+    table = (tmp_path / "run" / "layout.txt").read_text().splitlines()
+    rows = {line.split()[0]: line for line in table}
+    assert "(data, model)" in rows["decoder_block_1/ffw_gating/kernel"]
+    assert rows["decoder_block_1/ffw_gating/kernel"].endswith(f"{160 * 480 // 3 * 4:,}")
+    assert rows["token_embedding/embeddings"].endswith(f"{2176 * 160 * 4:,}")
 
 
 def test_axes_default_to_one():

@@ -1,0 +1,28 @@
+"""Where a run's weights and optimizer variables lie on a mesh: written beside the run, and checked."""
+
+from pathlib import Path
+
+import keras
+
+from mmtune.files import atomic
+from mmtune.sharding.table import layout_rows, slot_faults, summary, table_text
+from mmtune.training.model import Trainer
+
+LAYOUT = "layout.txt"
+
+
+def write_layout(trainer: Trainer, file: Path) -> list[str]:
+    """Writes the table of a trainer's variables and returns what to say of it; nothing without a mesh.
+
+    Raises:
+        RuntimeError: When a slot of the optimizer does not lie where its weight does.
+    """
+    layouts = keras.distribution.distribution()
+    if layouts is None:
+        return []
+    rows = layout_rows(trainer.variables, trainer.optimizer)
+    if faults := slot_faults(rows):
+        raise RuntimeError(f"layout: {'; '.join(faults)}")
+    with atomic(file) as temporary:
+        temporary.write_text(table_text(rows), encoding="utf-8")
+    return summary(rows, layouts)

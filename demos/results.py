@@ -121,7 +121,7 @@ def tokens_html(prediction: Prediction) -> str:
         probability = math.exp(min(logprob, 0.0))
         level = sum(probability >= edge for edge in _LEVELS)
         told = escaped(f"{text!r}: {probability:.0%}")
-        pieces.append(f'<span class="token level-{level}" title="{told}">{escaped(text)}</span>')
+        pieces.append(f'<span class="said level-{level}" title="{told}">{escaped(text)}</span>')
     if not pieces:
         return '<p class="written empty">nothing was written</p>'
     more = "" if len(prediction.tokens) <= _MOST_SHADED else " …"

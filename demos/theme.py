@@ -106,7 +106,7 @@ h3.model { margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
   max-height: 16rem; overflow-y: auto; border: 1px solid var(--block-border-color); border-radius: 6px;
   background: var(--background-fill-primary); color: var(--body-text-color); }
 .written.empty { color: var(--body-text-color-subdued); }
-.token { border-radius: 3px; padding: .1em 0; color: #17202a; }
+.said { border-radius: 3px; padding: .1em 0; color: #17202a; }
 .level-0 { background: #ffb3a7; text-decoration: underline dotted #8c1d18 2px; }
 .level-1 { background: #ffd9a0; }
 .level-2 { background: #f5eaa4; }
@@ -114,10 +114,10 @@ h3.model { margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
 .level-4 { background: transparent; color: inherit; }
 .legend { display: flex; flex-wrap: wrap; gap: .3rem .5rem; margin: 0; font-size: .85rem;
   color: var(--body-text-color-subdued); }
-.legend .token { padding: 0 .4em; }
+.legend .said { padding: 0 .4em; }
 .legend .level-4 { border: 1px solid var(--block-border-color); }
 .curves { display: flex; flex-wrap: wrap; gap: .8rem; }
-.curve { margin: 0; flex: 1 1 280px; min-width: 0; }
+.curve { margin: 0; flex: 1 1 240px; min-width: 0; max-width: 360px; }
 .curve figcaption { font-weight: 600; }
 .curve svg { width: 100%; height: auto; }
 .curve text { fill: var(--body-text-color-subdued); font-size: 13px; }
@@ -129,8 +129,7 @@ h3.model { margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
 .dark .curve circle { fill: #5eead4; }
 .report { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 16rem; overflow-y: auto; margin: 0;
   font-family: var(--font-mono); font-size: .85rem; }
-table.scores { border-collapse: collapse; }
-table.scores th, table.scores td { text-align: left; padding: .2rem .8rem .2rem 0; }
+.scores { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: 0; padding: 0; list-style: none; }
 :is(button, a, input, textarea, select, [tabindex="0"]):focus-visible { outline: 3px solid #0f766e !important;
   outline-offset: 2px; }
 .dark :is(button, a, input, textarea, select, [tabindex="0"]):focus-visible { outline-color: #5eead4 !important; }

@@ -139,7 +139,7 @@ class Trainer:
         Raises:
             UsageError: When it is none of ours.
         """
-        if name not in self._data:
+        if not isinstance(name, str) or name not in self._data:
             raise UsageError(unknown_name("data set", str(name)[:100], self._data))
         return self._data[name]
 
@@ -222,7 +222,7 @@ class Trainer:
         Raises:
             UsageError: When it is none of ours.
         """
-        if name not in _names(self.folder) and name not in self._commands:
+        if not isinstance(name, str) or name not in (*_names(self.folder), *self._commands):
             raise UsageError(unknown_name("run", str(name)[:100], _names(self.folder)))
         folder = self.folder / name
         log = read_log(folder / "log.csv")

@@ -1,6 +1,6 @@
 """The page's first tab: a picture, a prompt, and what one or several models answer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,9 @@ FIRST_TASK = "detection"
 THRESHOLD = 0.3
 
 _LEGEND = (
-    '<p class="legend"><span>confidence of a token:</span><span class="token level-0">below 30 %</span>'
-    '<span class="token level-1">below 60 %</span><span class="token level-2">below 80 %</span>'
-    '<span class="token level-3">below 95 %</span><span class="token level-4">above</span></p>'
+    '<p class="legend"><span>confidence of a token:</span><span class="said level-0">below 30 %</span>'
+    '<span class="said level-1">below 60 %</span><span class="said level-2">below 80 %</span>'
+    '<span class="said level-3">below 95 %</span><span class="said level-4">above</span></p>'
 )
 
 
@@ -179,6 +179,7 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
     ) -> Iterator[list[Any]]:
         """Asks the models one after the other and streams what they write. Values come as the browser sent them."""
         done: list[Shown] = []
+        share = THRESHOLD
         hidden = [part for _ in panels for part in (gr.update(visible=False), "", None, "")]
         wanted = models if isinstance(models, list) and models else answering.shelf.names[:1]
         chosen = [name for name in answering.shelf.names if name in wanted][: len(panels)]
@@ -205,7 +206,7 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
             assert one is not None
             done.append(one)
             yield [gr.skip(), gr.update(visible=True), tuple(done), copied_text(tuple(done), form, share), *quiet]
-        yield [message_html(""), *[gr.skip()] * (3 + 4 * len(panels))]
+        yield [hidden_note(done, share), *[gr.skip()] * (3 + 4 * len(panels))]
 
     def filtered(shown: tuple[Shown, ...], threshold: float, form: str) -> list[Any]:
         """Draws what is there anew; no model is asked."""
@@ -213,9 +214,9 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
             share = checked_share(threshold, "threshold")
         except MmtuneError:
             share = THRESHOLD
-        pictures: list[Any] = [one.drawn(share) for one in shown]
+        pictures: list[Any] = [one.drawn(share) if one.sees else gr.skip() for one in shown]
         pictures += [gr.skip()] * (len(panels) - len(pictures))
-        return [*pictures, copied_text(shown, form, share)]
+        return [*pictures, copied_text(shown, form, share), hidden_note(shown, share)]
 
     def copied_anew(shown: tuple[Shown, ...], threshold: float, form: str) -> str:
         return copied_text(shown, form, threshold)
@@ -238,9 +239,21 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
     )
     stop.click(lambda: message_html("stopped", "note"), None, message, cancels=[running], **quick)
     pictures_out = [panel.picture for panel in panels]
-    threshold.change(filtered, [shown, threshold, form], [*pictures_out, copied], trigger_mode="always_last", **quick)
+    threshold.change(
+        filtered, [shown, threshold, form], [*pictures_out, copied, message], trigger_mode="always_last", **quick
+    )
     form.change(copied_anew, [shown, threshold, form], copied, **quick)
     return TryTab(task, classes, models)
+
+
+def hidden_note(shown: Sequence[Shown], threshold: float) -> str:
+    """Returns a note where all that a model found is hidden by the threshold; "" where something is shown."""
+    for one in shown:
+        found, kept = len(one.answer.boxes), len(one.above(threshold).boxes)
+        if found and not kept:
+            what = "its object scores less" if found == 1 else f"its {found} objects score less"
+            return message_html(f"{one.model}: {what} than {threshold:g}; lower the threshold to see it", "note")
+    return message_html("")
 
 
 def _panel(number: int) -> Panel:

@@ -242,8 +242,9 @@ def _progress_html(status: dict[str, Any], final: dict[str, float]) -> str:
     if status["message"]:
         lines.append(f'<pre class="report" tabindex="0">{escaped(status["message"])}</pre>')
     if final:
-        rows = "".join(f"<tr><th scope='row'>{escaped(k)}</th><td>{v:.4f}</td></tr>" for k, v in final.items())
-        lines.append(f'<table class="scores"><caption>on what was held back</caption>{rows}</table>')
+        # COCO's metrics are -1 where nothing of the kind was there to be found.
+        items = "".join(f"<li>{escaped(name)} <b>{value:.3f}</b></li>" for name, value in final.items() if value >= 0)
+        lines.append(f'<p>On what was held back:</p><ul class="scores">{items}</ul>')
     return "".join(lines)
 
 

@@ -24,7 +24,7 @@ from mmtune.demos.guard import Guard  # noqa: E402
 from mmtune.demos.limits import LIMITS, Limits  # noqa: E402
 from mmtune.demos.serving import Batcher  # noqa: E402
 from mmtune.demos.shelf import Shelf  # noqa: E402
-from mmtune.demos.theme import CSS, THEME  # noqa: E402
+from mmtune.demos.theme import CSS, HEAD, THEME  # noqa: E402
 from mmtune.demos.training import Trainer  # noqa: E402
 from mmtune.demos.try_tab import build_try_tab  # noqa: E402
 from mmtune.demos.tune_tab import build_tune_tab  # noqa: E402
@@ -131,6 +131,7 @@ class Server:
             footer_links=[],
             theme=THEME,
             css=CSS,
+            head=HEAD,
             inbrowser=False,
             mcp_server=False,
             pwa=False,

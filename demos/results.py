@@ -145,7 +145,7 @@ def message_html(text: str, kind: str = "error") -> str:
 
     Args:
         text: The sentence.
-        kind: "error", "busy" or "note".
+        kind: "error", "busy", "working" or "note".
     """
     role = "alert" if kind == "error" else "status"
     return f'<p class="message {kind}" role="{role}">{escaped(text)}</p>' if text else ""

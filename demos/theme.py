@@ -95,10 +95,10 @@ CSS = """
 .message { margin: 0; padding: .6rem .8rem; border-radius: 6px; border-left: 5px solid; }
 .message.error { background: #fdecea; color: #7a1410; border-color: #b3261e; }
 .message.busy { background: #fff4d6; color: #5c4300; border-color: #9a6b00; }
-.message.note { background: #e3f3f1; color: #0b3b37; border-color: #0f766e; }
+.message:is(.note, .working) { background: #e3f3f1; color: #0b3b37; border-color: #0f766e; }
 .dark .message.error { background: #43191a; color: #ffd9d6; border-color: #ff8a80; }
 .dark .message.busy { background: #3b2f10; color: #ffe7ad; border-color: #e0b040; }
-.dark .message.note { background: #12332f; color: #d3f5ef; border-color: #2dd4bf; }
+.dark .message:is(.note, .working) { background: #12332f; color: #d3f5ef; border-color: #2dd4bf; }
 .dark .tab-container button.selected { color: #5eead4 !important; }
 h3.model { margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
 .pace { margin: 0; color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; }
@@ -139,3 +139,10 @@ h3.model { margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
 }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 """
+
+HEAD = """<script>
+new MutationObserver(() => document.querySelectorAll('#examples button.gallery-item').forEach(
+  (button, place) => { if (!button.ariaLabel) button.ariaLabel = `Example ${place + 1}`; }
+)).observe(document.documentElement, {childList: true, subtree: true});
+</script>"""
+"""Names the examples for those who hear the page: the framework leaves these buttons without one."""

@@ -184,7 +184,7 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
         wanted = models if isinstance(models, list) and models else answering.shelf.names[:1]
         chosen = [name for name in answering.shelf.names if name in wanted][: len(panels)]
         form = form if form in FORMS else FORMS[0]
-        yield [message_html(f"asking {', '.join(chosen)} …", "note"), gr.update(visible=False), (), "", *hidden]
+        yield [message_html(f"asking {', '.join(chosen)} …", "working"), gr.update(visible=False), (), "", *hidden]
         for number, name in enumerate(chosen):
             quiet: list[Any] = [gr.skip()] * (4 * len(panels))
             one = None

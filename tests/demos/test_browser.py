@@ -44,7 +44,7 @@ class Visit:
         width, height = size
         self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(120 * SECOND)
+        self.page.set_default_timeout(60 * SECOND)
         self.elsewhere, self.alerts, self.faults = [], [], []
         self.page.on("request", lambda request: self._note(request.url, server.url))
         self.page.on("dialog", lambda dialog: (self.alerts.append(dialog.message), dialog.dismiss()))
@@ -71,7 +71,7 @@ class Visit:
         """Waits for a whole answer and returns its text."""
         self.page.wait_for_function(
             """panel => { const pace = document.querySelector(`#heading-${panel} .pace`);
-            return pace && !pace.innerText.endsWith('…') && !document.querySelector('#message .note') }""",
+            return pace && !pace.innerText.endsWith('…') && !document.querySelector('#message .working') }""",
             arg=panel,
         )
         return self.page.locator(f"#written-{panel} .written").inner_text()
@@ -151,7 +151,7 @@ def test_the_threshold_draws_anew_without_asking(visit, server):
 
 
 def test_the_keyboard_is_enough(visit):
-    """From the top: Tab to what is wanted, arrows to choose, Enter to ask."""
+    """From the top: Tab to what is wanted, space to choose, Enter to ask."""
     begun = visit()
     keyboard = begun.page.keyboard
 
@@ -162,12 +162,13 @@ def test_the_keyboard_is_enough(visit):
                 return
         raise AssertionError(f"{selector} is not reached by Tab")
 
-    tab_to("input[type=radio]")
-    keyboard.press("ArrowRight")
-    keyboard.press("ArrowRight")
+    tab_to("input[type=radio][value=captioning]")
+    keyboard.press("Space")
     begun.page.wait_for_function(
         "() => document.querySelector('#prompt textarea, #prompt input').value === 'caption en'"
     )
+    tab_to("#examples button[aria-label='Example 2']")
+    keyboard.press("Enter")
     tab_to("#ask")
     assert begun.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     keyboard.press("Enter")

@@ -3,11 +3,13 @@
 from typing import Any
 
 import gradio as gr
+from gradio.events import api
 
-from mmtune.demos.asking import Answering
-from mmtune.demos.training import Plan, Trainer
 from mmtune.errors import MmtuneError
 from mmtune.registry import task_class
+
+from .asking import Answering
+from .training import Plan, Trainer
 
 
 def add_predict(answering: Answering) -> None:
@@ -44,7 +46,7 @@ def add_predict(answering: Answering) -> None:
     caller = gr.Button(visible=False)
     # As it was sent: what cannot be decoded, and what is no text or number, is ours to tell of.
     caller.click(predict, inputs, outputs, api_name="predict", concurrency_limit=None, preprocess=False)
-    gr.api(models, api_name="models")
+    api(models, api_name="models")
 
 
 def add_training(answering: Answering, trainer: Trainer) -> None:
@@ -100,7 +102,7 @@ def add_training(answering: Answering, trainer: Trainer) -> None:
     name = gr.JSON(visible=False, label="data")
     gr.Button(visible=False).click(train_data, files, name, api_name="train_data")
     for function in (train_start, train_status, train_stop, train_resume):
-        gr.api(function, api_name=function.__name__)
+        api(function, api_name=function.__name__)
 
 
 class _told:  # noqa: N801 - read as a statement

@@ -1,6 +1,6 @@
 """The page and its server: layout, the folder it may show, limits, and how it starts and ends."""
 
-import os
+import atexit
 import shutil
 import tempfile
 import threading
@@ -8,26 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Nothing is sent to anybody, and nothing is asked of anybody: before the framework is imported.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+import gradio as gr
+from starlette.middleware import Middleware
 
-_HOME = Path(tempfile.mkdtemp(prefix="mmtune-demo-"))
-os.environ["GRADIO_TEMP_DIR"] = str(_HOME / "files")
-
-import gradio as gr  # noqa: E402
-from starlette.middleware import Middleware  # noqa: E402
-
-from mmtune.demos.api import add_predict, add_training  # noqa: E402
-from mmtune.demos.asking import Answering  # noqa: E402
-from mmtune.demos.guard import Guard  # noqa: E402
-from mmtune.demos.limits import LIMITS, Limits  # noqa: E402
-from mmtune.demos.serving import Batcher  # noqa: E402
-from mmtune.demos.shelf import Shelf  # noqa: E402
-from mmtune.demos.theme import CSS, HEAD, THEME  # noqa: E402
-from mmtune.demos.training import Trainer  # noqa: E402
-from mmtune.demos.try_tab import build_try_tab  # noqa: E402
-from mmtune.demos.tune_tab import build_tune_tab  # noqa: E402
+from . import HOME
+from .api import add_predict, add_training
+from .asking import Answering
+from .guard import Guard
+from .limits import LIMITS, Limits
+from .serving import Batcher
+from .shelf import Shelf
+from .theme import CSS, HEAD, THEME
+from .training import Trainer
+from .try_tab import build_try_tab
+from .tune_tab import build_tune_tab
 
 SCENES = {"generated scenes, called by colour": "shapes:train?n=300&seed=7&labels=colour&max_objects=6"}
 """Data sets that are always there."""
@@ -79,7 +73,9 @@ class Server:
         self.shelf = Shelf(settings.models)
         self.trainer = Trainer(settings.runs, {**settings.data, **SCENES}, settings.limits)
         self.answering = Answering(self.shelf, self.batcher, settings.limits)
-        self.folder = Path(tempfile.mkdtemp(dir=_HOME, prefix="shown-"))
+        HOME.mkdir(mode=0o700, exist_ok=True)
+        atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+        self.folder = Path(tempfile.mkdtemp(dir=HOME, prefix="shown-"))
         # The model is loaded while the page is built and opened.
         self._loading = threading.Thread(target=self._load_first, daemon=True)
         self._loading.start()

@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmtune.demos.limits import LIMITS, Limits, checked_text, checked_tokens, opened_picture
-from mmtune.demos.results import Shown
-from mmtune.demos.serving import Batcher
-from mmtune.demos.shelf import Shelf
 from mmtune.errors import UsageError
 from mmtune.predicting import Held
 from mmtune.registry import task_class
 from mmtune.streaming import ask
+
+from .limits import LIMITS, Limits, checked_text, checked_tokens, opened_picture
+from .results import Shown
+from .serving import Batcher
+from .shelf import Shelf
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmtune.demos.results import escaped
 from mmtune.training.log import COLUMNS
+
+from .results import escaped
 
 Point = tuple[float, float]
 

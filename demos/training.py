@@ -14,12 +14,13 @@ from typing import Any
 
 from mmtune.data.check import CheckReport, check
 from mmtune.data.read import read
-from mmtune.demos.curves import metric_names, read_log
-from mmtune.demos.limits import LIMITS, Limits
-from mmtune.demos.uploads import safe_name, unpacked
 from mmtune.errors import DataError, UsageError, unknown_name
 from mmtune.models.load import ADAPTER, RECIPE, TRAINED
 from mmtune.registry import task_class
+
+from .curves import metric_names, read_log
+from .limits import LIMITS, Limits
+from .uploads import safe_name, unpacked
 
 _OUTPUT = "output.txt"
 _STOPPING = 20  # seconds that a process has to end by itself

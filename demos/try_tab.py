@@ -8,10 +8,13 @@ from typing import Any
 import gradio as gr
 
 from mmtune.data.shape_kinds import KINDS
-from mmtune.demos.asking import Answering
-from mmtune.demos.examples import Example, examples_of
-from mmtune.demos.limits import checked_share
-from mmtune.demos.prompts import (
+from mmtune.errors import MmtuneError
+from mmtune.registry import task_class
+
+from .asking import Answering
+from .examples import Example, examples_of
+from .limits import checked_share
+from .prompts import (
     LANGUAGES,
     TASKS,
     WITH_CLASSES,
@@ -19,10 +22,8 @@ from mmtune.demos.prompts import (
     WITH_QUESTION,
     build_prompt,
 )
-from mmtune.demos.results import FORMS, Shown, copied_text, heading_html, message_html, tokens_html
-from mmtune.demos.serving import BusyError
-from mmtune.errors import MmtuneError
-from mmtune.registry import task_class
+from .results import FORMS, Shown, copied_text, heading_html, message_html, tokens_html
+from .serving import BusyError
 
 FIRST_TASK = "detection"
 THRESHOLD = 0.3

@@ -2,20 +2,21 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from mmtune.demos.curves import curve_svg, metric_names, read_log
-from mmtune.demos.prompts import TASKS, WITH_CLASSES
-from mmtune.demos.results import escaped, message_html
-from mmtune.demos.shelf import Shelf
-from mmtune.demos.training import Plan, Trainer, final_metrics, suggested
-from mmtune.demos.try_tab import TryTab
 from mmtune.errors import MmtuneError
 from mmtune.registry import task_class
+
+from .curves import curve_svg, metric_names, read_log
+from .prompts import TASKS, WITH_CLASSES
+from .results import escaped, message_html
+from .shelf import Shelf
+from .training import Plan, Trainer, final_metrics, suggested
+from .try_tab import TryTab
 
 _MOST_LINES = 60
 _EVERY = 1.5  # seconds between two looks at a run
@@ -120,7 +121,7 @@ def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab,
             plan = suggested(task, trainer.address(data), shelf.checked(model), found.usable)
         except MmtuneError as error:
             return [message_html(str(error)), "", gr.update(visible=False), *unknown]
-        lines = found.lines()
+        lines = replace(found, overlays=()).lines()  # they are shown, not named
         more = [f"and {len(lines) - _MOST_LINES} more lines"] if len(lines) > _MOST_LINES else []
         text = "\n".join([*lines[:_MOST_LINES], *more])
         pictures = [str(file) for file in found.overlays[:-1]]

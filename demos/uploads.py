@@ -7,8 +7,9 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from mmtune.demos.limits import LIMITS, Limits
 from mmtune.errors import DataError
+
+from .limits import LIMITS, Limits
 
 _BLOCK = 2**20
 

@@ -37,7 +37,7 @@ def demo(
     names = tuple(model or ("tiny",))
     _check_port(host, port)
 
-    from mmtune.demos.app import Settings, serve
+    from mmtune.demos.app import Settings, serve  # pyright: ignore[reportMissingImports]
 
     server = serve(
         Settings(

@@ -43,18 +43,15 @@ def client(server):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Scenes as files, each with an answer of its own."""
+    """Scenes as files, about each of which the model says something else."""
     folder = tmp_path_factory.mktemp("files")
-    scenes = mmtune.read("shapes:val?n=60&max_objects=3", task="detection")
-    asked = [
-        record
-        for record in scenes
-        if any(box.label in ("circle", "star", "square") and min(box.width, box.height) > 40 for box in record.boxes)
-    ][:6]
-    found = [folder / f"{place}.png" for place in range(len(asked))]
-    for record, file in zip(asked, found, strict=True):
-        record.picture.open().save(file)
-    return found
+    scenes = mmtune.read("shapes:val?n=24&max_objects=3", task="detection")
+    answers = predict(mmtune.load("tiny"), [r.picture for r in scenes], task="detection", prompt=PROMPT, max_tokens=32)
+    told = {answer.text: answer.record.picture for answer in answers if answer.boxes}
+    assert len(told) >= 6
+    for place, picture in enumerate(list(told.values())[:6]):
+        picture.open().save(folder / f"{place}.png")
+    return sorted(folder.iterdir())
 
 
 def picture_of(drawn):
@@ -214,3 +211,14 @@ def test_a_run_is_started_watched_and_stopped(client):
             client.predict(argument, api_name=function)
     with pytest.raises(AppError, match="unknown data set"):
         client.predict("/etc", "detection", api_name="/train_start")
+
+
+def test_only_who_knows_the_password_comes_in(tmp_path):
+    with served(tmp_path, auth=("me", "secret"), training=False) as server:
+        for path in ("config", "gradio_api/info", "gradio_api/file=/etc/passwd"):
+            assert httpx.get(f"{server.url}{path}").status_code == 401
+        assert call(server, [None, "instruct", "hot", "", 2])[0] == 401
+        client = Client(server.url, auth=("me", "secret"), verbose=False, download_files=False)
+        assert client.predict(api_name="/models")[0]["name"] == "tiny"
+        named = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
+        assert sorted(named) == ["/models", "/predict"]  # nobody trains where that was turned off

@@ -102,11 +102,11 @@ def served(batch: int = 16) -> Iterator[Service]:
 
 
 def known_answers(folder: Path, count: int) -> dict[Path, str]:
-    """Draws scenes into a folder; returns what the model says to each when it is asked alone."""
+    """Draws scenes into a folder; returns up to `count` about which the model says different things, and what."""
     import mmtune
     from mmtune.predicting import predict
 
-    records = mmtune.read("shapes:val?n=400&max_objects=3", task=TASK)
+    records = mmtune.read(f"shapes:val?n={3 * count}&max_objects=3", task=TASK)
     files = []
     for record in records:
         file = folder / f"{record.id}.png"

@@ -4,10 +4,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmtune.errors import UsageError
-from mmtune.predicting import Held
 from mmtune.registry import task_class
 from mmtune.streaming import ask
 
@@ -15,6 +14,31 @@ from .limits import LIMITS, Limits, checked_text, checked_tokens, opened_picture
 from .results import Shown
 from .serving import Batcher
 from .shelf import Shelf
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class UploadedPicture:
+    """A picture that a visitor sent, decoded anew each time, so that who has asked holds no memory.
+
+    Attributes:
+        file: The upload.
+        limits: What is decoded.
+    """
+
+    file: Path
+    limits: Limits
+
+    @property
+    def name(self) -> str:
+        """The file's name without its folder."""
+        return self.file.name
+
+    def open(self) -> "Image.Image":
+        """Returns the upright picture in mode RGB; raises `DataError` when it is none or too large."""
+        return opened_picture(self.file, self.limits)
 
 
 @dataclass(frozen=True)
@@ -51,12 +75,9 @@ class Answering:
         text = checked_text(prompt, "prompt", self.limits)
         most = checked_tokens(max_tokens, self.limits)
         name = checked_text(model, "model's name", self.limits) or self.shelf.names[0]
-        held = None
-        if adapter.needs_picture:
-            file = _file(picture)
-            held = Held(opened_picture(file, self.limits), file.name)
+        given = UploadedPicture(_file(picture), self.limits) if adapter.needs_picture else None
         loaded = self.shelf.get(name)
-        asked = ask(loaded, held, task=task, prompt=text if text.strip() else None, max_tokens=most)
+        asked = ask(loaded, given, task=task, prompt=text if text.strip() else None, max_tokens=most)
         asked = replace(asked, max_tokens=min(asked.max_tokens, self.limits.tokens))
         last = None
         for partial in self.batcher.stream(loaded, asked):

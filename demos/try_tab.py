@@ -213,9 +213,9 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
         """Draws what is there anew; no model is asked."""
         try:
             share = checked_share(threshold, "threshold")
-        except MmtuneError:
-            share = THRESHOLD
-        pictures: list[Any] = [one.drawn(share) if one.sees else gr.skip() for one in shown]
+            pictures: list[Any] = [one.drawn(share) if one.sees else gr.skip() for one in shown]
+        except MmtuneError as error:
+            return [*[gr.skip()] * (len(panels) + 1), message_html(str(error))]
         pictures += [gr.skip()] * (len(panels) - len(pictures))
         return [*pictures, copied_text(shown, form, share), hidden_note(shown, share)]
 

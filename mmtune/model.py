@@ -1,6 +1,6 @@
 """A model as users hold it: a KerasHub backbone, its tokenizer, and an adapter on it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from mmtune.decoding.generate import Decoded, Request, Weights, generate
 from mmtune.decoding.outputs import as_output
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.decoding.score import score
+from mmtune.decoding.stream import EVERY, stream
 from mmtune.errors import UsageError
 from mmtune.models.build import build_backbone
 from mmtune.models.linear import NO_ADAPTER, Adapter
@@ -118,6 +119,23 @@ class Model:
         )
         other._rebuild(None)
         other.base, other.lora = self.base, self.lora
+        return other
+
+    def bare(self) -> "Model":
+        """Returns a model without an adapter on the very same weights: adapters of one base need its memory once.
+
+        Neither of the two may be merged, baked or trained in full, which would change the weights of both.
+        """
+        self.unmerge()
+        other = Model(
+            self.backbone,
+            self.tokenizer,
+            name=self.base,
+            precision=self.precision,
+            spec=self.spec,
+            variables=self.variables,
+        )
+        other.base = self.base
         return other
 
     def _rebuild(self, scheme: str | None) -> None:
@@ -242,6 +260,44 @@ class Model:
             weights, requests, max_tokens=max_tokens, sampler=sampler, batch_size=batch_size, on_done=on_done
         )
         return [as_output(answer, self.tokenizer, weights.ends) for answer in decoded]
+
+    def stream(
+        self,
+        images: "Sequence[Any] | Any | None",
+        prompts: Sequence[str] | str,
+        max_tokens: int = 64,
+        *,
+        sampler: Sampler = GREEDY,
+        grammars: Sequence[Automaton | None] | None = None,
+        batch_size: int = 16,
+        rows: Sequence[int] | None = None,
+        closed: bool = True,
+        every: int = EVERY,
+    ) -> Iterator[list[Output]]:
+        """Answers prompts about images and yields all answers as far as they are written.
+
+        The last ones are those of `generate`, token by token.
+
+        Args:
+            images, prompts, max_tokens, grammars, batch_size, rows, closed: As for `generate`.
+            sampler: Greedy or sampling; a beam knows its answer only at the end.
+            every: Tokens between two yields.
+
+        Yields:
+            For each prompt the text, its tokens and their log-probabilities so far.
+
+        Raises:
+            UsageError: As `generate` does, and for beams.
+        """
+        requests = self._requests(images, prompts, grammars, rows, closed)
+        weights = self.weights()
+        answers = [Output("")] * len(requests)
+        limits = [max_tokens] * len(requests)
+        grown = stream(weights, requests, max_tokens=limits, sampler=sampler, batch_size=batch_size, every=every)
+        for some in grown:
+            for place, answer in some.items():
+                answers[place] = as_output(answer, self.tokenizer, weights.ends)
+            yield list(answers)
 
     def score(
         self, images: "Sequence[Any] | Any | None", prompts: Sequence[str] | str, texts: Sequence[str] | str

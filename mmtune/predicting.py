@@ -115,6 +115,31 @@ def predict(
         DataError: When a picture cannot be opened.
         UsageError: When the task needs a prompt or a picture and has none, or the model cannot do it.
     """
+    adapter = asked_task(model, images, task, prompt, options)
+    records = [asked_record(image, prompt, str(number)) for number, image in enumerate(images)]
+    found = evaluate_records(model, adapter, records, sampler=sampler, max_tokens=max_tokens, batch_size=batch_size)
+    for fault in found.faults:
+        if on_fault is None:
+            raise DataError(fault.problem)
+        on_fault(fault)
+    return [Answer(p, record, adapter) for record, p in zip(found.records, found.predictions, strict=True)]
+
+
+def asked_task(
+    model: Model, images: Sequence[Any], task: str, prompt: str | None, options: Mapping[str, Any] | None = None
+) -> Task:
+    """Returns a task's adapter for questions of a user, after checking that there is something to ask.
+
+    Args:
+        model: The model.
+        images: What is asked about; None stands for no picture.
+        task: Name of the task.
+        prompt: The prefix; None: what the model was taught to be asked.
+        options: Options of the task that go before those the model was taught.
+
+    Raises:
+        UsageError: When the task needs a prompt or a picture and has none.
+    """
     adapter = task_for(model, task, options=options)
     if adapter.needs_classes and not adapter.classes and prompt is None:
         raise UsageError(
@@ -129,16 +154,18 @@ def predict(
         raise UsageError(f"the task {task} is about text alone: leave the pictures out")
     if not adapter.needs_picture and not (prompt or "").strip():
         raise UsageError(f"the task {task} needs a prompt")
-    records = []
-    for number, image in enumerate(images):
-        picture = None if image is None else _picture(image)
-        records.append(Record(id=str(number), picture=picture, prefix=prompt))
-    found = evaluate_records(model, adapter, records, sampler=sampler, max_tokens=max_tokens, batch_size=batch_size)
-    for fault in found.faults:
-        if on_fault is None:
-            raise DataError(fault.problem)
-        on_fault(fault)
-    return [Answer(p, record, adapter) for record, p in zip(found.records, found.predictions, strict=True)]
+    return adapter
+
+
+def asked_record(image: Any, prompt: str | None, name: str = "0") -> Record:
+    """Returns the record of a question of a user's.
+
+    Args:
+        image: A file name, a PIL image, an array, a `Picture`, or None.
+        prompt: The prefix, or None.
+        name: The record's id.
+    """
+    return Record(id=name, picture=None if image is None else _picture(image), prefix=prompt)
 
 
 def _picture(image: Any) -> Picture:

@@ -30,6 +30,7 @@ COMMANDS = {
     "predict": Command("mmtune.cli.predict:predict", "Answer about pictures or prompts."),
     "export": Command("mmtune.cli.export:export", "Write a model for transformers, PEFT or Keras."),
     "push": Command("mmtune.cli.push:push", "Upload a model to the Hugging Face hub or to Kaggle."),
+    "demo": Command("mmtune.cli.demo:demo", "Try and fine-tune models in a page."),
     "models": Command("mmtune.cli.models:models", "List the models there are, or describe one."),
 }
 

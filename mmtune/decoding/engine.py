@@ -1,7 +1,8 @@
 """Decoding: the prefix is computed once, then one compiled loop writes token after token.
 
 Prompts are padded on the right to a bucket and the new tokens of all rows share cache slots behind it; what a row may
-see and at which position it stands are explicit, so a row's output does not depend on the batch it is in.
+see and at which position it stands are explicit, so a row's output does not depend on the batch it is in. The loop can
+be left after any token and entered again (`begin`, `go_on`), which is how answers are shown while they are written.
 """
 
 from functools import partial
@@ -48,6 +49,27 @@ class Written(NamedTuple):
     tokens: Array
     logprobs: Array
     lengths: Array
+
+
+class Writing(NamedTuple):
+    """Where the loop stands.
+
+    Attributes:
+        count: () int32, tokens written.
+        predicted: (batch, vocabulary) float32 logits of the next token.
+        cache, seen: As in `Prefix`.
+        state: (batch,) int32, where each row stands in its grammar.
+        done: (batch,) bool, which rows have ended.
+        written: What there is so far.
+    """
+
+    count: Array
+    predicted: Array
+    cache: Cache
+    seen: Array
+    state: Array
+    done: Array
+    written: Written
 
 
 @partial(jax.jit, static_argnames=("spec", "dtype"))
@@ -144,6 +166,87 @@ def step(
     return logits(weights["text"], spec.text, hidden)[:, 0], cache_, seen
 
 
+def begin(prefix: Prefix, constraint: Constraint | None, *, new: int, pad: int) -> Writing:
+    """Returns the state of the loop before its first token.
+
+    Args:
+        prefix: From `prefill` with the same `new`.
+        constraint: What may be written, or None.
+        new: Size of the output.
+        pad: Id of the token that fills rows.
+    """
+    batch = prefix.lengths.shape[0]
+    return Writing(
+        jnp.int32(0),
+        prefix.first,
+        prefix.cache,
+        prefix.seen,
+        jnp.zeros(batch, jnp.int32) if constraint is None else jnp.array(constraint.start, copy=True),
+        jnp.zeros(batch, bool),
+        Written(
+            jnp.full((batch, new), pad, jnp.int32),
+            jnp.zeros((batch, new), jnp.float32),
+            jnp.zeros(batch, jnp.int32),
+        ),
+    )
+
+
+@partial(jax.jit, static_argnames=("spec", "sampler", "ends", "pad"), donate_argnames=("writing",))
+def go_on(
+    weights: Tree,
+    spec: ModelSpec,
+    writing: Writing,
+    lengths: Array,
+    adapter: Adapter,
+    keys: Array,
+    limit: Array,
+    until: Array,
+    constraint: Constraint | None,
+    *,
+    sampler: Sampler,
+    ends: tuple[int, ...],
+    pad: int,
+) -> Writing:
+    """Writes tokens until every row has ended or `until` of them are written.
+
+    Args:
+        weights, spec: The model.
+        writing: From `begin`, or from this function; it is used up.
+        lengths: (batch,) int32 of the prefix.
+        adapter: Low-rank weights.
+        keys: (batch,) random keys.
+        limit: () or (batch,) int32, most tokens of a row, at most the size of the output.
+        until: () int32.
+        constraint: What may be written, or None.
+        sampler: How tokens are chosen.
+        ends: Ids of the tokens that end an answer.
+        pad: Id of the token that fills rows.
+    """
+    first_slot = writing.seen.shape[1] - writing.written.tokens.shape[1]
+
+    def pick(predicted: Array, state: Array, done: Array, i: Array) -> tuple[Array, Array, Array]:
+        open_logits = predicted
+        if constraint is not None:
+            open_logits = jnp.where(allowed(constraint, state, limit - i), predicted, FORBIDDEN)
+        token = choose(open_logits, sampler, keys, i)
+        logprob = jnp.take_along_axis(jax.nn.log_softmax(predicted), token[:, None], axis=1)[:, 0]
+        if constraint is not None:
+            state = jnp.where(done, state, advance(constraint, state, token))
+        return jnp.where(done, pad, token), jnp.where(done, 0.0, logprob), state
+
+    def body(now: Writing) -> Writing:
+        i, predicted, cache, seen, state, done, written = now
+        token, logprob, state = pick(predicted, state, done, i)
+        tokens = jax.lax.dynamic_update_slice(written.tokens, token[:, None], (0, i))
+        logprobs = jax.lax.dynamic_update_slice(written.logprobs, logprob[:, None], (0, i))
+        written = Written(tokens, logprobs, written.lengths + ~done)
+        done = done | jnp.isin(token, jnp.array(ends)) | (i + 1 >= limit)
+        predicted, cache, seen = step(weights, spec, adapter, cache, seen, token, lengths + i, first_slot + i)
+        return Writing(i + 1, predicted, cache, seen, state, done, written)
+
+    return jax.lax.while_loop(lambda now: (now.count < until) & ~jnp.all(now.done), body, writing)
+
+
 @partial(jax.jit, static_argnames=("spec", "sampler", "new", "ends", "pad"))
 def write(
     weights: Tree,
@@ -166,46 +269,24 @@ def write(
         prefix: From `prefill` with the same `new`.
         adapter: Low-rank weights.
         keys: (batch,) random keys.
-        limit: () int32, at most `new`.
+        limit: () or (batch,) int32, at most `new`.
         constraint: What may be written, or None.
         sampler: How tokens are chosen.
         new: Size of the output.
         ends: Ids of the tokens that end an answer.
         pad: Id of the token that fills rows.
     """
-    batch = prefix.lengths.shape[0]
-    first_slot = prefix.seen.shape[1] - new
-
-    def pick(predicted: Array, state: Array, done: Array, i: Array) -> tuple[Array, Array, Array]:
-        open_logits = predicted
-        if constraint is not None:
-            open_logits = jnp.where(allowed(constraint, state, limit - i), predicted, FORBIDDEN)
-        token = choose(open_logits, sampler, keys, i)
-        logprob = jnp.take_along_axis(jax.nn.log_softmax(predicted), token[:, None], axis=1)[:, 0]
-        if constraint is not None:
-            state = jnp.where(done, state, advance(constraint, state, token))
-        return jnp.where(done, pad, token), jnp.where(done, 0.0, logprob), state
-
-    def body(carry: tuple) -> tuple:
-        i, predicted, cache, seen, state, done, tokens, logprobs, lengths = carry
-        token, logprob, state = pick(predicted, state, done, i)
-        tokens = jax.lax.dynamic_update_slice(tokens, token[:, None], (0, i))
-        logprobs = jax.lax.dynamic_update_slice(logprobs, logprob[:, None], (0, i))
-        lengths = lengths + ~done
-        done = done | jnp.isin(token, jnp.array(ends))
-        predicted, cache, seen = step(weights, spec, adapter, cache, seen, token, prefix.lengths + i, first_slot + i)
-        return i + 1, predicted, cache, seen, state, done, tokens, logprobs, lengths
-
-    carry = (
-        jnp.int32(0),
-        prefix.first,
-        prefix.cache,
-        prefix.seen,
-        jnp.zeros(batch, jnp.int32) if constraint is None else constraint.start,
-        jnp.zeros(batch, bool),
-        jnp.full((batch, new), pad, jnp.int32),
-        jnp.zeros((batch, new), jnp.float32),
-        jnp.zeros(batch, jnp.int32),
-    )
-    carry = jax.lax.while_loop(lambda c: (c[0] < limit) & ~jnp.all(c[5]), body, carry)
-    return Written(carry[6], carry[7], carry[8])
+    return go_on(
+        weights,
+        spec,
+        begin(prefix, constraint, new=new, pad=pad),
+        prefix.lengths,
+        adapter,
+        keys,
+        limit,
+        jnp.max(limit),
+        constraint,
+        sampler=sampler,
+        ends=ends,
+        pad=pad,
+    ).written

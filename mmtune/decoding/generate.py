@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,8 @@ import numpy as np
 from mmtune.codecs.grammar import Automaton
 from mmtune.decoding.beam import search
 from mmtune.decoding.buckets import bucket, power_of_two
-from mmtune.decoding.engine import Written, encode, prefill, write
+from mmtune.decoding.constraint import Constraint
+from mmtune.decoding.engine import Prefix, Written, encode, prefill, write
 from mmtune.decoding.joining import Rules
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.errors import UsageError
@@ -100,40 +101,86 @@ def generate(
     Raises:
         UsageError: When `max_tokens` is too small for anything a request's grammar allows.
     """
-    for name, value in (("max_tokens", max_tokens), ("batch_size", batch_size)):
-        if value < 1:
-            raise UsageError(f"{name}: expected 1 or more, got {value}")
-    grammars = [request.grammar for request in requests if request.grammar is not None]
-    shortest = max((int(grammar.distance[grammar.start]) for grammar in grammars), default=1)
-    if max_tokens < shortest:
-        raise UsageError(f"max_tokens: the shortest allowed answer has {shortest} tokens, got {max_tokens}")
+    check_sizes(requests, [max_tokens] * len(requests), batch_size)
     rules = Rules() if rules is None else rules
     answers: list[Decoded | None] = [None] * len(requests)
     done = 0
-    for group in _groups(requests):
-        for start in range(0, len(group), batch_size):
-            batch = group[start : start + batch_size]
-            written = _batch(weights, [requests[i] for i in batch], rules, max_tokens, sampler)
-            tokens, logprobs, lengths = (np.asarray(a) for a in written)
-            for row, index in enumerate(batch):
-                n = int(lengths[row])
-                answers[index] = Decoded(tuple(tokens[row, :n].tolist()), tuple(logprobs[row, :n].tolist()))
-            done += len(batch)
-            on_done(done)
+    for batch in batches(requests, batch_size):
+        written = _batch(weights, [requests[i] for i in batch], rules, max_tokens, sampler)
+        for index, answer in zip(batch, decoded(written), strict=False):
+            answers[index] = answer
+        done += len(batch)
+        on_done(done)
     return [answer for answer in answers if answer is not None]
 
 
-def _groups(requests: Sequence[Request]) -> list[list[int]]:
-    """Indices of requests that may share a batch: with or without grammars and pictures, and one bucket of prompts."""
+def check_sizes(requests: Sequence[Request], max_tokens: Sequence[int], batch_size: int) -> None:
+    """Refuses sizes with which nothing can be decoded.
+
+    Args:
+        requests: What is wanted.
+        max_tokens: For each of them the most tokens of its answer, eos included.
+        batch_size: Most requests at once.
+
+    Raises:
+        UsageError: Below 1, or where a grammar allows no answer so short.
+    """
+    for name, value in (("max_tokens", min(max_tokens, default=1)), ("batch_size", batch_size)):
+        if value < 1:
+            raise UsageError(f"{name}: expected 1 or more, got {value}")
+    for request, most in zip(requests, max_tokens, strict=True):
+        shortest = 1 if request.grammar is None else int(request.grammar.distance[request.grammar.start])
+        if most < shortest:
+            raise UsageError(f"max_tokens: the shortest allowed answer has {shortest} tokens, got {most}")
+
+
+def decoded(written: Written) -> list[Decoded]:
+    """Returns what was written, row by row."""
+    tokens, logprobs, lengths = (np.asarray(a) for a in written)
+    return [
+        Decoded(tuple(ids[:n].tolist()), tuple(each[:n].tolist()))
+        for ids, each, n in zip(tokens, logprobs, lengths, strict=True)
+    ]
+
+
+def batches(requests: Sequence[Request], batch_size: int) -> list[list[int]]:
+    """Indices of requests that share a batch: with or without grammars and pictures, and one bucket of prompts."""
     groups: dict[tuple[bool | None, bool, int], list[int]] = {}
     for index, request in enumerate(requests):
         fill = None if request.grammar is None else request.grammar.fill
         sees = request.image is not None and request.image.size > 0
         groups.setdefault((fill, sees, bucket(len(request.prompt))), []).append(index)
-    return list(groups.values())
+    return [
+        group[start : start + batch_size] for group in groups.values() for start in range(0, len(group), batch_size)
+    ]
 
 
-def _batch(weights: Weights, requests: list[Request], rules: Rules, max_tokens: int, sampler: Sampler) -> Written:
+class Opened(NamedTuple):
+    """A batch that is ready to be written; its rows are a power of two, the last request filling those left over.
+
+    Attributes:
+        prefix: Image and prompt.
+        constraint: What may be written, or None.
+        keys: (rows,) random keys.
+        new: Size of the output.
+    """
+
+    prefix: Prefix
+    constraint: Constraint | None
+    keys: Any
+    new: int
+
+
+def opened(weights: Weights, requests: list[Request], rules: Rules, max_tokens: int, sampler: Sampler) -> Opened:
+    """Runs images and prompts of a batch through the model.
+
+    Args:
+        weights: The model.
+        requests: One of `batches`.
+        rules: Grammars that are on the device.
+        max_tokens: Most tokens of an answer.
+        sampler: How tokens are chosen.
+    """
     rows = power_of_two(len(requests))
     requests = [*requests, *[requests[-1]] * (rows - len(requests))]
     grammars = [request.grammar for request in requests if request.grammar is not None]
@@ -154,6 +201,14 @@ def _batch(weights: Weights, requests: list[Request], rules: Rules, max_tokens: 
         new=new,
         dtype=weights.dtype,
     )
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(
+        jax.random.key(sampler.seed), jnp.asarray([request.row for request in requests])
+    )
+    return Opened(prefix, constraint, keys, new)
+
+
+def _batch(weights: Weights, requests: list[Request], rules: Rules, max_tokens: int, sampler: Sampler) -> Written:
+    prefix, constraint, keys, new = opened(weights, requests, rules, max_tokens, sampler)
     limit = jnp.int32(max_tokens)
     best = None
     if sampler.beams > 1:
@@ -169,9 +224,6 @@ def _batch(weights: Weights, requests: list[Request], rules: Rules, max_tokens: 
             ends=weights.ends,
             pad=weights.pad,
         )
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(
-        jax.random.key(sampler.seed), jnp.asarray([request.row for request in requests])
-    )
     written = write(
         weights.tree,
         weights.spec,

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,12 @@ _SCHEMES = ("kaggle://", "modelscope://", "gs://")
 
 
 def load(
-    name: str | Path, *, precision: str = "float32", weights: str | None = None, quantize: str | None = None
+    name: str | Path,
+    *,
+    precision: str = "float32",
+    weights: str | None = None,
+    quantize: str | None = None,
+    bases: Mapping[str, Model] | None = None,
 ) -> Model:
     """Returns a model.
 
@@ -46,6 +52,8 @@ def load(
             be trained need float32: small steps are lost in bfloat16.
         quantize: "int8" or "int4": keep the base weights in so few bits; they cannot be trained then, an adapter on
             them can. None: as they are, or as a run had them.
+        bases: Models that are loaded already, by name. An adapter on one of them is put on its very weights
+            (`Model.bare`), so that adapters of one base take its time and memory once.
 
     Raises:
         ModelError: When nothing of that name can be loaded; the message says what was tried.
@@ -53,6 +61,9 @@ def load(
     _check_backend()
     if quantize is not None:
         check_scheme(quantize)
+    base = (bases or {}).get(adapted(name) or "")
+    if base is not None and base.lora is None and (base.precision, base.quantized) == (precision, quantize):
+        return _on_base(Path(name), base)
     return _load(str(name), precision, weights, quantize, ())
 
 
@@ -120,6 +131,35 @@ def _presets() -> dict[str, dict[str, Any]]:
     }
 
 
+def adapted(name: str | Path) -> str | None:
+    """Returns the name of the base whose weights a run of ours only puts an adapter on, None for anything else."""
+    from mmtune.recipe import read_recipe
+
+    if not (Path(name) / RECIPE).is_file():
+        return None
+    recipe = read_recipe(Path(name) / RECIPE, {}, [])
+    return None if recipe.full or recipe.quantize else recipe.model
+
+
+def _on_base(folder: Path, base: Model) -> Model:
+    """Returns a run's adapter on the weights of a model that is loaded."""
+    from mmtune.recipe import read_recipe
+
+    return _with_adapter(base.bare(), folder, read_recipe(folder / RECIPE, {}, []))
+
+
+def _with_adapter(model: Model, folder: Path, recipe: "Recipe") -> Model:
+    load_adapter(model.add_lora(recipe.lora, recipe.seed), folder / ADAPTER)
+    return _as_run(model, folder, recipe)
+
+
+def _as_run(model: Model, folder: Path, recipe: "Recipe") -> Model:
+    model.spec = recipe.pictures.applied(model.spec)
+    model.name = str(folder)
+    model.setup = setup_of(recipe)
+    return model
+
+
 def _tiny() -> Any:
     backbone = build_tiny()
     assign_weights(backbone.weights, tiny_weights_path())
@@ -134,15 +174,11 @@ def _load_run(folder: Path, precision: str, above: tuple[Path, ...]) -> Model:
     model = _load_base(folder, RECIPE, recipe.model, precision, weights, recipe.quantize, above)
     if model.lora is not None:
         model.bake()
-    if recipe.full:
-        # A recipe tunes part of the weights; those that it kept frozen are the base's.
-        assign_weights(model.backbone.weights, folder / TRAINED)
-    else:
-        load_adapter(model.add_lora(recipe.lora, recipe.seed), folder / ADAPTER)
-    model.spec = recipe.pictures.applied(model.spec)
-    model.name = str(folder)
-    model.setup = setup_of(recipe)
-    return model
+    if not recipe.full:
+        return _with_adapter(model, folder, recipe)
+    # A recipe tunes part of the weights; those that it kept frozen are the base's.
+    assign_weights(model.backbone.weights, folder / TRAINED)
+    return _as_run(model, folder, recipe)
 
 
 def _load_base(

@@ -1,0 +1,65 @@
+"""The models of a server: each is loaded when it is first asked for, and adapters of one base share its weights."""
+
+import threading
+from collections.abc import Iterable
+
+from mmtune.errors import UsageError, unknown_name
+from mmtune.model import Model
+from mmtune.models.load import adapted, load
+
+
+class Shelf:
+    """Models by name. Only names that the operator gave, or that were trained here, can be had.
+
+    Args:
+        names: As `mmtune.load` takes them, the first is the default.
+    """
+
+    def __init__(self, names: Iterable[str]):
+        self._names = list(dict.fromkeys(names))
+        self._loaded: dict[str, Model] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, in the order in which they were added."""
+        return tuple(self._names)
+
+    def add(self, name: str) -> None:
+        """Adds a model; it is loaded anew if it was there before."""
+        with self._lock:
+            self._loaded.pop(name, None)
+            if name not in self._names:
+                self._names.append(name)
+
+    def checked(self, name: object) -> str:
+        """Returns a name that is one of ours.
+
+        Raises:
+            UsageError: For any other.
+        """
+        if not isinstance(name, str) or name not in self._names:
+            raise UsageError(unknown_name("model", str(name)[:100], self._names))
+        return name
+
+    def loaded(self, name: str) -> Model | None:
+        """Returns a model that is in memory, None for any other."""
+        return self._loaded.get(name)
+
+    def get(self, name: str) -> Model:
+        """Returns a model.
+
+        Raises:
+            UsageError: When it is none of ours.
+            ModelError: When it cannot be loaded.
+        """
+        with self._lock:
+            return self._get(self.checked(name))
+
+    def _get(self, name: str) -> Model:
+        if name not in self._loaded:
+            base = adapted(name)
+            if base is not None and base != name:
+                self._get(base)
+            self._loaded[name] = load(name, bases=self._loaded)
+        return self._loaded[name]

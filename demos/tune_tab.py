@@ -1,0 +1,267 @@
+"""The page's second tab: data is checked, a run is started, watched, stopped and resumed, and its model is opened."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from mmtune.errors import MmtuneError
+from mmtune.registry import task_class
+
+from .curves import curve_svg, metric_names, read_log
+from .prompts import TASKS, WITH_CLASSES
+from .results import escaped, message_html
+from .shelf import Shelf
+from .training import Plan, Trainer, final_metrics, suggested
+from .try_tab import TryTab
+
+_MOST_LINES = 60
+_EVERY = 1.5  # seconds between two looks at a run
+
+_SETTINGS = ("val", "steps", "batch_size", "learning_rate", "lora_rank")
+
+
+def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab, folder: Path) -> None:
+    """Lays the tab out, inside a `gr.Blocks`.
+
+    Args:
+        trainer: Runs and data sets.
+        shelf: The models; that of a run that has ended is added.
+        tabs: Of the page, to turn to the first one.
+        first: The first tab.
+        folder: Where overlays are drawn; the server may show its files.
+    """
+    with gr.Row():
+        with gr.Column(scale=5, min_width=300):
+            gr.HTML("<h2>1. Data</h2>")
+            task = gr.Radio([(title, name) for name, title in TASKS.items()], value="detection", label="Task")
+            data = gr.Dropdown(list(trainer.datasets), value=trainer.datasets[0], label="Data set", elem_id="data")
+            files = gr.File(
+                label="or upload one: a zip of its folder, or its files",
+                file_count="multiple",
+                height=140,
+                elem_id="files",
+            )
+            check = gr.Button("Check the data", variant="primary", elem_id="check")
+            gr.HTML("<h2>2. Recipe</h2>")
+            model = gr.Dropdown(list(shelf.names), value=shelf.names[0], label="Model to start from", elem_id="base")
+            plan = suggested("detection", "", shelf.names[0], 0)
+            steps = gr.Number(plan.steps, label="Steps", precision=0, minimum=1, elem_id="steps")
+            with gr.Accordion("More", open=False):
+                batch_size = gr.Number(plan.batch_size, label="Batch size", precision=0, minimum=1)
+                rate = gr.Number(plan.learning_rate, label="Learning rate (0: by the model's size)", minimum=0)
+                rank = gr.Number(plan.lora_rank, label="Rank of the adapter (LoRA)", precision=0, minimum=1)
+                val = gr.Slider(0, 0.5, value=plan.val, step=0.05, label="Share of the data held back to score it")
+            command = gr.Textbox(
+                label="The same on the command line", lines=3, interactive=False, buttons=["copy"], elem_id="command"
+            )
+        with gr.Column(scale=7, min_width=300):
+            message = gr.HTML(
+                message_html("Choose or upload a data set, then check it.", "note"), elem_id="tune-message"
+            )
+            report = gr.HTML(elem_id="report")
+            overlays = gr.Gallery(
+                label="What the model is taught, decoded back from its text",
+                columns=4,
+                height=280,
+                visible=False,
+                elem_id="overlays",
+                buttons=["download", "fullscreen"],
+            )
+            gr.HTML("<h2>3. Run</h2>")
+            with gr.Row():
+                start = gr.Button("Start", variant="primary", elem_id="start")
+                stop = gr.Button("Stop", interactive=False, elem_id="stop-run")
+                resume = gr.Button("Resume", interactive=False, elem_id="resume")
+                use = gr.Button("Open beside the base", interactive=False, elem_id="open")
+            run = gr.Dropdown(
+                list(trainer.runs()),
+                value=None,
+                label="Run",
+                elem_id="run",
+                info="this one, or an earlier one to go on with",
+            )
+            progress = gr.HTML(elem_id="progress")
+            curves = gr.HTML(elem_id="curves")
+    timer = gr.Timer(_EVERY, active=False)
+    settings = [val, steps, batch_size, rate, rank]
+    about = [task, data, model, *settings]
+
+    def planned(task: str, data: str, model: str, *values: Any) -> Plan:
+        given = {name: value for name, value in zip(_SETTINGS, values, strict=True) if value is not None}
+        return Plan(task=task, data=trainer.address(data), model=shelf.checked(model), **given)
+
+    def shown_command(*values: Any) -> str:
+        try:
+            return trainer.command(planned(*values))
+        except MmtuneError as error:
+            return str(error)
+
+    def uploaded(files: Sequence[str] | None) -> list[Any]:
+        if not files:
+            return [gr.skip(), gr.skip()]
+        try:
+            name = trainer.upload(files)
+        except MmtuneError as error:
+            return [gr.skip(), message_html(str(error))]
+        return [
+            gr.update(choices=list(trainer.datasets), value=name),
+            message_html(f"{name} was uploaded: check it next.", "note"),
+        ]
+
+    def checked(task: str, data: str, model: str) -> list[Any]:
+        """Counts, names faults, draws what is taught, and fills the recipe in."""
+        unknown: list[Any] = [gr.skip()] * len(settings)
+        try:
+            out = Path(tempfile.mkdtemp(dir=folder))
+            found = trainer.check(data, task, out)
+            plan = suggested(task, trainer.address(data), shelf.checked(model), found.usable)
+        except MmtuneError as error:
+            return [message_html(str(error)), "", gr.update(visible=False), *unknown]
+        lines = replace(found, overlays=()).lines()  # they are shown, not named
+        more = [f"and {len(lines) - _MOST_LINES} more lines"] if len(lines) > _MOST_LINES else []
+        text = "\n".join([*lines[:_MOST_LINES], *more])
+        pictures = [str(file) for file in found.overlays[:-1]]
+        values = asdict(plan)
+        return [
+            message_html(f"{found.usable} of {found.records} examples can be used. The recipe is filled in.", "note"),
+            f'<pre class="report" tabindex="0">{escaped(text)}</pre>',
+            gr.update(value=pictures, visible=bool(pictures)),
+            *[values[name] for name in _SETTINGS],
+        ]
+
+    def watched(name: str | None) -> list[Any]:
+        """Returns what a run looks like now: progress, curves, buttons, timer, command."""
+        if not name:
+            return ["", "", *[gr.update(interactive=False)] * 3, gr.Timer(active=False)]
+        try:
+            status = trainer.status(name)
+        except MmtuneError as error:
+            return [message_html(str(error)), "", *[gr.update(interactive=False)] * 3, gr.Timer(active=False)]
+        running = status["state"] == "running"
+        return [
+            _progress_html(status, final_metrics(trainer.folder / name) if status["state"] == "done" else {}),
+            _curves_html(trainer.folder / name),
+            gr.update(interactive=running),
+            gr.update(interactive=status["state"] in ("stopped", "failed")),
+            gr.update(interactive=status["state"] == "done"),
+            gr.Timer(active=running),
+        ]
+
+    def started(*values: Any) -> list[Any]:
+        try:
+            plan = planned(*values)
+            name = trainer.start(plan)
+        except MmtuneError as error:
+            return [message_html(str(error)), gr.skip(), gr.Timer(active=False)]
+        return [
+            message_html(f"{name} is being trained in {trainer.folder / name}.", "note"),
+            gr.update(choices=_choices(trainer, name), value=name),
+            gr.Timer(active=True),
+        ]
+
+    def stopped(name: str | None) -> list[Any]:
+        try:
+            trainer.stop(name or "")
+        except MmtuneError as error:
+            return [message_html(str(error)), *watched(name)]
+        return [
+            message_html(f"{name} was stopped; it can be resumed from its last checkpoint.", "note"),
+            *watched(name),
+        ]
+
+    def resumed(name: str | None) -> list[Any]:
+        try:
+            trainer.resume(name or "")
+        except MmtuneError as error:
+            return [message_html(str(error)), *watched(name)]
+        return [message_html(f"{name} goes on.", "note"), *watched(name)]
+
+    def opened(name: str | None) -> list[Any]:
+        """Adds the run's model to the first tab, beside its base, and turns to it."""
+        try:
+            model = open_run(trainer, shelf, name or "")
+        except MmtuneError as error:
+            return [message_html(str(error)), *[gr.skip()] * 5]
+        setup, base = model.setup, model.base
+        pair = [one for one in (base, model.name) if one in shelf.names]
+        task = setup.task if setup is not None else "detection"
+        classes = list(setup.classes) if setup is not None and task in WITH_CLASSES else []
+        return [
+            message_html(f"{model.name} was opened beside {base}.", "note"),
+            gr.update(choices=list(shelf.names), value=pair, visible=True),
+            gr.update(value=task),
+            gr.update(choices=classes, value=classes) if classes else gr.skip(),
+            gr.Tabs(selected="try"),
+            gr.update(choices=list(shelf.names)),
+        ]
+
+    quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    seen = [progress, curves, stop, resume, use, timer]
+    files.upload(uploaded, files, [data, message], show_progress="minimal", api_visibility="private")
+    check.click(
+        checked,
+        [task, data, model],
+        [message, report, overlays, *settings],
+        show_progress="minimal",
+        api_visibility="private",
+    )
+    for part in about:
+        part.change(shown_command, about, command, trigger_mode="always_last", **quick)
+    start.click(started, about, [message, run, timer], **quick).then(watched, run, seen, **quick)
+    run.change(watched, run, seen, **quick)
+    timer.tick(watched, run, seen, **quick)
+    stop.click(stopped, run, [message, *seen], **quick)
+    resume.click(resumed, run, [message, *seen], **quick)
+    use.click(opened, run, [message, first.models, first.task, first.classes, tabs, model], **quick)
+
+
+def open_run(trainer: Trainer, shelf: Shelf, name: str) -> Any:
+    """Loads the model of a run that has ended and returns it.
+
+    Raises:
+        UsageError: When it has not ended.
+    """
+    folder = str(trainer.ended(name))
+    shelf.add(folder)
+    return shelf.get(folder)
+
+
+def _choices(trainer: Trainer, name: str) -> list[str]:
+    return list(dict.fromkeys((name, *trainer.runs())))
+
+
+def _progress_html(status: dict[str, Any], final: dict[str, float]) -> str:
+    of = f" of {status['steps']}" if status["steps"] else ""
+    loss = "" if status["loss"] is None else f" · loss {status['loss']:.4g}"
+    lines = [f"<p><b>{escaped(status['run'])}</b>: {status['state']}, step {status['step']}{of}{loss}</p>"]
+    if status["state"] == "running" and not status["step"]:
+        lines.append("<p>It loads the model and compiles; the first steps take a moment.</p>")
+    if status["message"]:
+        lines.append(f'<pre class="report" tabindex="0">{escaped(status["message"])}</pre>')
+    if final:
+        # COCO's metrics are -1 where nothing of the kind was there to be found.
+        items = "".join(f"<li>{escaped(name)} <b>{value:.3f}</b></li>" for name, value in final.items() if value >= 0)
+        lines.append(f'<p>On what was held back:</p><ul class="scores">{items}</ul>')
+    return "".join(lines)
+
+
+def _curves_html(folder: Path) -> str:
+    log = read_log(folder / "log.csv")
+    names = metric_names(log)
+    chosen = [name for name in _headlines(folder) if name in names] or list(names[:1])
+    curves = [curve_svg("loss", log.get("loss", []))] + [curve_svg(name, log[name]) for name in chosen[:2]]
+    return f'<div class="curves">{"".join(curves)}</div>'
+
+
+def _headlines(folder: Path) -> tuple[str, ...]:
+    """Returns the metrics that are worth a curve, the task's own first."""
+    from mmtune.models.load import RECIPE
+    from mmtune.recipe import read_recipe
+
+    if not (folder / RECIPE).is_file():
+        return ()
+    return (task_class(read_recipe(folder / RECIPE, {}, []).task).headline, "AP50", "exact_match")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mmtune.models.lora_config import LoRA
     from mmtune.recipe import Recipe
     from mmtune.reporting import report
+    from mmtune.sharding.mesh import distribution
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ _HOMES = {
     "Run": "mmtune.api",
     "Sampler": "mmtune.decoding.sampling",
     "compare": "mmtune.comparing",
+    "distribution": "mmtune.sharding.mesh",
     "evaluate": "mmtune.api",
     "load": "mmtune.api",
     "read": "mmtune.api",
@@ -50,6 +52,7 @@ __all__ = [
     "Run",
     "Sampler",
     "compare",
+    "distribution",
     "evaluate",
     "load",
     "read",

@@ -1,0 +1,162 @@
+"""Training and decoding on simulated devices equal one device's; rules cover every weight; checks can fail."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmtune.errors import UsageError
+from mmtune.sharding.rules import RULES, find, fit
+from mmtune.sharding.table import Row, slot_faults
+
+FAMILIES = ("gemma", "gemma2", "llama3", "paligemma", "paligemma2")
+DEVICES = 8
+
+
+def program(words, devices=DEVICES):
+    """Returns what a Python program prints on simulated devices."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def check_equal(family, *meshes):
+    told = [
+        json.loads(line) for line in program([Path(__file__).with_name("equal_runs.py"), family, *meshes]).splitlines()
+    ]
+    assert [(run["kind"], run["mesh"]) for run in told] == [
+        (kind, mesh) for kind in ("lora", "full") for mesh in meshes
+    ]
+    for run in told:
+        assert run["loss"] <= 1e-5, run
+        assert run["weights"] <= 1e-5, run
+        assert run["tokens"], run
+        assert run["faults"] == [], run
+        assert run["divided"] > 8, run
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_mesh_equals_one_device(family):
+    check_equal(family, "data=2,model=4")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_mesh_equals_one_device(family):
+    check_equal(family, "data=8", "data=4,model=2", "data=2,model=4", "model=8")
+
+
+COVERAGE = """
+from types import SimpleNamespace
+import jax
+import keras
+from backbones import make
+from mmtune.model import Model
+from mmtune.models.lora_config import LoRA
+from mmtune.sharding.mesh import distribution
+layouts = distribution("data=2,model=2", {".*layer_norm_1/gamma": (), "no_such/.*": ("data",)})
+keras.distribution.set_distribution(layouts)
+for family in ("gemma", "gemma2", "llama3", "paligemma", "paligemma2"):
+    for scheme in (None, "int8", "int4"):
+        model = Model(make(family), SimpleNamespace(loc=None), name=family)
+        if scheme:
+            model.quantize(scheme)
+        model.add_lora(LoRA(rank=4, dora=True, vision=family.startswith("pali")), 0)
+print(len(layouts.decided), sorted(layouts.unmatched), layouts.unused)
+"""
+
+
+def test_every_weight_has_a_rule():
+    count, rest = program(["-c", COVERAGE], 4).split(" ", 1)
+    assert int(count) > 300
+    assert rest.strip() == "[] ['no_such/.*']"
+
+
+# Whole paths as Keras names them, on (data, model) = (2, 4).
+PLACES = {
+    ("token_embedding/embeddings", (256, 48)): ("model", "data"),
+    ("decoder_block_0/attention/query/kernel", (8, 48, 16)): ("model", "data", None),
+    ("decoder_block_11/attention/key/kernel", (1, 48, 16)): (None, "data", None),
+    ("pali/decoder_block_0/attention/attention_output/kernel", (8, 16, 48)): ("model", None, "data"),
+    ("decoder_block_0/pre_attention_norm/scale", (48,)): (None,),
+    ("transformer_layer_3/self_attention/key/kernel", (48, 4, 16)): ("data", "model", None),
+    ("image_encoder/encoder_block_0/multi_head_attention/out_proj/kernel", (32, 32)): ("model", "data"),
+    ("image_encoder/encoder_block_0/mlp_dense_1/bias", (64,)): ("model",),
+    ("lora/model_layers_0_self_attn_q_proj_b", (4, 64)): (None, "model"),
+    ("lora/model_layers_0_self_attn_o_proj_a", (64, 4)): ("model", None),
+    ("lora/model_layers_0_self_attn_k_proj_b", (4, 64)): (None, None),
+}
+
+
+@pytest.mark.parametrize(("path", "shape"), PLACES, ids=[path for path, _ in PLACES])
+def test_where_weights_lie(path, shape):
+    rule = find(path, RULES)
+    assert rule is not None
+    assert fit(rule.axes, shape, {"data": 2, "model": 4}).axes == PLACES[path, shape]
+
+
+def test_a_rule_for_other_axes_is_refused():
+    with pytest.raises(ValueError, match="expected 2 axes"):
+        fit(("model",), (4, 4), {"model": 2})
+
+
+def test_slots_elsewhere_than_their_weight_are_faults():
+    weight = Row("decoder_block_0/ffw_linear/kernel", (8, 4), "float32", ("model", None), 64)
+    slot = Row("adam_w/decoder_block_0_ffw_linear_kernel_momentum", (8, 4), "float32", ("model", None), 64, weight.path)
+    broken = Row(slot.path, slot.shape, slot.dtype, (None, None), 128, weight.path)
+    assert slot_faults([weight, slot]) == []
+    (said,) = slot_faults([weight, broken])
+    assert said == f"{slot.path} of shape (8, 4) lies whole, its weight {weight.path} (model, -)"
+
+
+BROKEN = """
+import jax
+import keras
+from backbones import make
+from mmtune.sharding.mesh import distribution
+from mmtune.sharding.table import layout_rows, slot_faults
+keras.distribution.set_distribution(distribution("data=2,model=2"))
+backbone = make("gemma")
+optimizer = keras.optimizers.AdamW()
+optimizer.build(backbone.trainable_variables)
+print(slot_faults(layout_rows(backbone.weights, optimizer)))
+slot = next(v for v in optimizer.variables if v.path.endswith("decoder_block_1_attention_query_kernel_momentum"))
+slot._value = jax.device_put(slot.value, jax.devices()[0])
+print(slot_faults(layout_rows(backbone.weights, optimizer)))
+"""
+
+
+def test_a_slot_that_was_moved_is_found():
+    sound, moved = program(["-c", BROKEN], 4).splitlines()
+    assert sound == "[]"
+    assert "decoder_block_1_attention_query_kernel_momentum" in moved
+    assert "lies whole, its weight decoder_block_1/attention/query/kernel (model, data, -)" in moved
+
+
+WRONG = """
+from mmtune.errors import UsageError
+from mmtune.sharding.mesh import distribution
+for mesh, rules in (("model=2", {".*": ("rows",)}), ("model=99", None)):
+    try:
+        distribution(mesh, rules)
+    except UsageError as error:
+        print(error)
+"""
+
+
+def test_wrong_distributions_are_sentences():
+    axis, devices = program(["-c", WRONG], 2).splitlines()
+    assert axis == "layout '.*': the mesh has no axis 'rows'"
+    assert devices.startswith("mesh: model=99 needs 99 devices, there are 2")
+
+
+def test_unknown_axes_of_a_mesh():
+    from mmtune.sharding.mesh import parse_mesh
+
+    with pytest.raises(UsageError, match="axis"):
+        parse_mesh("rows=2")

@@ -28,6 +28,7 @@ COMMANDS = {
     "report": Command("mmtune.cli.report:report", "Write the page of a run anew: curves, intervals, every fault."),
     "compare": Command("mmtune.cli.compare:compare", "Say what differs between two runs on the same data."),
     "predict": Command("mmtune.cli.predict:predict", "Answer about pictures or prompts."),
+    "plan": Command("mmtune.cli.plan:plan", "Say what a training takes on devices that are not there."),
     "export": Command("mmtune.cli.export:export", "Write a model for transformers, PEFT or Keras."),
     "push": Command("mmtune.cli.push:push", "Upload a model to the Hugging Face hub or to Kaggle."),
     "demo": Command("mmtune.cli.demo:demo", "Try and fine-tune models in a page."),

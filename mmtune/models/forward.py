@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from mmtune.errors import UsageError, unknown_name
 from mmtune.models.linear import NO_ADAPTER, Adapter, Array, linear
+from mmtune.models.placement import by_rows
 from mmtune.models.quantized import Quantized, product, table_product, table_rows
 from mmtune.models.spec import RopeSpec, TextSpec
 from mmtune.models.weights import Tree
@@ -99,7 +100,7 @@ def decode_layers(
         step = partial(_layer, spec=spec, path=f"{path}.layers.{index}", adapter=adapter)
         if rematerialise != "none":
             step = jax.checkpoint(step, policy=_policy(rematerialise))
-        x, held = step(layer, x, rotation, seen, held, slot, targets if index == last else None)
+        x, held = step(layer, by_rows(x), rotation, seen, held, slot, targets if index == last else None)
         if held is not None:
             keys.append(held[0])
             values.append(held[1])

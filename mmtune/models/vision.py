@@ -8,6 +8,7 @@ import numpy as np
 
 from mmtune.models.forward import wide
 from mmtune.models.linear import NO_ADAPTER, Adapter, Array, linear
+from mmtune.models.placement import by_rows
 from mmtune.models.spec import VisionSpec
 from mmtune.models.weights import Tree
 
@@ -45,7 +46,7 @@ def encode_images(
     x = x + weights["positions"].astype(dtype)
     for index, layer in enumerate(weights["layers"]):
         block = partial(_block, spec=spec, path=f"{PATH}.layers.{index}", adapter=adapter)
-        x = (jax.checkpoint(block) if rematerialise else block)(layer, x)
+        x = (jax.checkpoint(block) if rematerialise else block)(layer, by_rows(x))
     x = layer_norm(x, weights["norm"], spec.norm_epsilon)
     return _dense(x, weights["projector"], PROJECTOR, adapter)
 

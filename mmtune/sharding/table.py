@@ -22,6 +22,7 @@ class Row:
         axes: For each axis of the variable the mesh's axis that divides it, or None.
         bytes: On each device.
         weight: For an optimizer's slot the path of its weight, else None.
+        of_optimizer: Whether it is the optimizer's.
     """
 
     path: str
@@ -30,6 +31,7 @@ class Row:
     axes: Axes
     bytes: int
     weight: str | None = None
+    of_optimizer: bool = False
 
     @property
     def spec(self) -> str:
@@ -50,7 +52,7 @@ def layout_rows(variables: Iterable[Any], optimizer: Any = None) -> list[Row]:
         return rows
     # A slot is named after the path of its weight: "adam_w/decoder_block_0_attention_query_kernel_momentum".
     paths = {variable.path.replace("/", "_"): variable.path for variable in weights}
-    return rows + [_row(variable, _weight_of(variable.path, paths)) for variable in optimizer.variables]
+    return rows + [_row(variable, _weight_of(variable.path, paths), True) for variable in optimizer.variables]
 
 
 def slot_faults(rows: Sequence[Row]) -> list[str]:
@@ -86,8 +88,8 @@ def summary(rows: Sequence[Row], layouts: Any) -> list[str]:
     """
     mesh = layouts.device_mesh
     named = " x ".join(f"{axis}={size}" for axis, size in zip(mesh.axis_names, mesh.shape, strict=True))
-    weights = [row for row in rows if row.weight is None]
-    slots = [row for row in rows if row.weight is not None]
+    weights = [row for row in rows if not row.of_optimizer]
+    slots = [row for row in rows if row.of_optimizer]
     whole = sum(math.prod(row.shape) * _width(row.dtype) for row in weights)
     here = f"{_size(sum(row.bytes for row in weights))} of {_size(whole)} of weights"
     here += f" and {_size(sum(row.bytes for row in slots))} of the optimizer" if slots else ""
@@ -114,7 +116,7 @@ def _size(count: int) -> str:
     return f"{count} bytes"
 
 
-def _row(variable: Any, weight: str | None = None) -> Row:
+def _row(variable: Any, weight: str | None = None, of_optimizer: bool = False) -> Row:
     shape = tuple(variable.shape)
     sharding = _sharding(variable)
     axes: Axes = (None,) * len(shape)
@@ -124,7 +126,7 @@ def _row(variable: Any, weight: str | None = None) -> Row:
         axes = tuple(given) + (None,) * (len(shape) - len(given))
         here = sharding.shard_shape(shape)
     size = math.prod(here) * _width(variable.dtype)
-    return Row(variable.path, shape, str(variable.dtype), axes, size, weight)
+    return Row(variable.path, shape, str(variable.dtype), axes, size, weight, of_optimizer)
 
 
 def _sharding(variable: Any) -> Any:

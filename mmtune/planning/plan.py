@@ -1,0 +1,134 @@
+"""What a training takes on a mesh of devices that are not there.
+
+The step of the whole model is not compiled: that of a few layers is, at two depths, and the difference counted for all
+others. Weights and optimizer variables are those of the whole model, laid out one by one.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mmtune.models.spec import ModelSpec
+from mmtune.planning.collectives import Traffic
+from mmtune.planning.compiled import Compiled, abstract_trainer, compile_step, with_layers
+from mmtune.recipe import Recipe
+from mmtune.sharding.table import Row, layout_rows, slot_faults
+
+# Depths that are compiled: Gemma 2's layers come in pairs, and the first and last ones differ from the rest.
+_TEXT, _VISION = (4, 6), (2, 3)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes and work on each device.
+
+    Attributes:
+        weights: Bytes of the model, its adapter included.
+        optimizer: Bytes of the optimizer's variables.
+        gradients: Bytes of the gradients; they are among the temporary buffers.
+        temporary: Bytes of all buffers that a step makes and drops: activations, gradients, logits.
+        total: Bytes in use at most.
+        flops: Operations of a step.
+        moved: Bytes that they read and write.
+        traffic: Collectives of a step by kind.
+        rows: Every variable.
+        trainable: Numbers that train, in all.
+    """
+
+    weights: int
+    optimizer: int
+    gradients: int
+    temporary: float
+    total: float
+    flops: float
+    moved: float
+    traffic: Mapping[str, Traffic]
+    rows: tuple[Row, ...]
+    trainable: int
+
+    @property
+    def exchanged(self) -> float:
+        """Bytes of the results of all collectives of a step."""
+        return sum(kind.bytes for kind in self.traffic.values())
+
+
+def plan_training(
+    spec: ModelSpec, recipe: Recipe, length: int, targets: int, on_step: Callable[[str], None] = lambda _: None
+) -> Plan:
+    """Returns the plan of a run under the distribution that is set.
+
+    Args:
+        spec: The model.
+        recipe: The run.
+        length: Text tokens of a row; image tokens come on top.
+        targets: Positions of a row that are predicted.
+        on_step: Told what is being done.
+    """
+    on_step("laying out every variable")
+    trainer = abstract_trainer(spec, recipe)
+    rows = tuple(layout_rows(trainer.variables, trainer.optimizer))
+    if faults := slot_faults(rows):
+        raise RuntimeError(f"layout: {'; '.join(faults)}")
+    trained = {variable.path for variable in trainer.trainable_variables}
+    trainable = sum(math.prod(variable.shape) for variable in trainer.trainable_variables)
+    step = extended(spec, lambda one: compile_step(one, recipe, length, targets), on_step)
+    weights = [row for row in rows if not row.of_optimizer]
+    return Plan(
+        weights=sum(row.bytes for row in weights),
+        optimizer=sum(row.bytes for row in rows if row.of_optimizer),
+        gradients=sum(row.bytes for row in weights if row.path in trained),
+        temporary=step.temporary,
+        total=step.total,
+        flops=step.flops,
+        moved=step.moved,
+        traffic=step.traffic,
+        rows=rows,
+        trainable=trainable,
+    )
+
+
+def extended(
+    spec: ModelSpec, measure: Callable[[ModelSpec], Compiled], on_step: Callable[[str], None] = lambda _: None
+) -> Compiled:
+    """Returns what the step of a whole model costs, measured on models of few layers and extended in a line.
+
+    Args:
+        spec: The whole model.
+        measure: Compiles the step of a model.
+        on_step: Told what is being done.
+    """
+    text, vision = spec.text.num_layers, spec.vision.num_layers if spec.vision is not None else 0
+    few, more = (min(depth, text) for depth in _TEXT)
+    low, high = (min(depth, vision) for depth in _VISION)
+
+    def at(decoder: int, tower: int) -> Compiled:
+        on_step(f"compiling the step of {decoder} layers" + (f" and {tower} of the vision tower" if tower else ""))
+        return measure(with_layers(spec, decoder, tower))
+
+    base = at(few, low)
+    terms = [(base, 1.0)]
+    for there, here, depth, other in (
+        (few, more, text, lambda: at(more, low)),
+        (low, high, vision, lambda: at(few, high)),
+    ):
+        if here > there:
+            share = (depth - there) / (here - there)
+            terms += [(other(), share), (base, -share)]
+    return _combined(terms)
+
+
+def _combined(terms: list[tuple[Compiled, float]]) -> Compiled:
+    def total(name: str) -> float:
+        return sum(share * getattr(one, name) for one, share in terms)
+
+    kinds = {kind for one, _ in terms for kind in one.traffic}
+    none = Traffic(0, 0)
+    exchanged = {
+        kind: Traffic(
+            sum(share * one.traffic.get(kind, none).count for one, share in terms),
+            sum(share * one.traffic.get(kind, none).bytes for one, share in terms),
+        )
+        for kind in sorted(kinds)
+    }
+    names = ("arguments", "outputs", "aliased", "temporary", "flops", "moved")
+    return Compiled(**{name: total(name) for name in names}, traffic=exchanged)

@@ -129,4 +129,5 @@ def _entries(rows: Sequence[tuple[int, int, float]]) -> Entries:
 def _summed(entries: Entries, square: np.ndarray, rows: int) -> np.ndarray:
     """Returns the sums of the cells, (rows, orders of n-grams)."""
     cell, ngram, factor = entries
-    return np.bincount(cell, weights=factor * square[ngram], minlength=rows * ORDERS).reshape(-1, ORDERS)
+    sums = np.bincount(cell, weights=factor * square[ngram], minlength=rows * ORDERS)
+    return sums.astype(float).reshape(-1, ORDERS)  # without cells they are integers

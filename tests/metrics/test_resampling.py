@@ -191,6 +191,14 @@ def test_the_official_example_resampled_is_pycocotools_on_repeated_images(shared
             assert ours[name,][row] == pytest.approx(wanted[name], abs=1e-12), name
 
 
+def test_captions_that_share_nothing_with_any_reference():
+    pairs = [
+        (Record(f"r{n}", prefix="what?", texts=("a red star",)), Prediction(f"r{n}", "what?", "qz")) for n in (0, 1)
+    ]
+    found = CaptionMetric().resampling(pairs).scores(np.array([[0, 2], [1, 1]]))
+    assert found["CIDEr",].tolist() == [repeated(CaptionMetric, pairs, drawn)["CIDEr",] for drawn in ([0, 2], [1, 1])]
+
+
 def test_any_metric_can_be_resampled_by_its_states():
     pairs = texts(np.random.default_rng(2), 8, any_score)
     counts = np.array([[1, 0, 2, 0, 3, 0, 1, 1], [0] * 8])

@@ -44,7 +44,7 @@ class Visit:
         width, height = size
         self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(60 * SECOND)
+        self.page.set_default_timeout(120 * SECOND)
         self.elsewhere, self.alerts, self.faults = [], [], []
         self.page.on("request", lambda request: self._note(request.url, server.url))
         self.page.on("dialog", lambda dialog: (self.alerts.append(dialog.message), dialog.dismiss()))

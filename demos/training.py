@@ -15,8 +15,8 @@ from typing import Any
 from mmtune.data.check import CheckReport, check
 from mmtune.data.read import read
 from mmtune.errors import DataError, UsageError, unknown_name
-from mmtune.models.load import ADAPTER, RECIPE, TRAINED
 from mmtune.registry import task_class
+from mmtune.run_files import ADAPTER, LOG, METRICS, RECIPE, TRAINED
 
 from .curves import metric_names, read_log
 from .limits import LIMITS, Limits
@@ -226,7 +226,7 @@ class Trainer:
         if not isinstance(name, str) or name not in (*_names(self.folder), *self._commands):
             raise UsageError(unknown_name("run", str(name)[:100], _names(self.folder)))
         folder = self.folder / name
-        log = read_log(folder / "log.csv")
+        log = read_log(folder / LOG)
         state = self._state(name)
         losses = log.get("loss", [])
         return {
@@ -299,7 +299,7 @@ class Trainer:
 
 def final_metrics(folder: Path) -> dict[str, float]:
     """Returns the numbers of a run's metrics.json, none where there is none yet."""
-    file = folder / "metrics.json"
+    file = folder / METRICS
     if not file.is_file():
         return {}
     found = json.loads(file.read_text(encoding="utf-8"))

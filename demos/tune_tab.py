@@ -10,6 +10,7 @@ import gradio as gr
 
 from mmtune.errors import MmtuneError
 from mmtune.registry import task_class
+from mmtune.run_files import LOG, RECIPE
 
 from .curves import curve_svg, metric_names, read_log
 from .prompts import TASKS, WITH_CLASSES
@@ -250,7 +251,7 @@ def _progress_html(status: dict[str, Any], final: dict[str, float]) -> str:
 
 
 def _curves_html(folder: Path) -> str:
-    log = read_log(folder / "log.csv")
+    log = read_log(folder / LOG)
     names = metric_names(log)
     chosen = [name for name in _headlines(folder) if name in names] or list(names[:1])
     curves = [curve_svg("loss", log.get("loss", []))] + [curve_svg(name, log[name]) for name in chosen[:2]]
@@ -259,7 +260,6 @@ def _curves_html(folder: Path) -> str:
 
 def _headlines(folder: Path) -> tuple[str, ...]:
     """Returns the metrics that are worth a curve, the task's own first."""
-    from mmtune.models.load import RECIPE
     from mmtune.recipe import read_recipe
 
     if not (folder / RECIPE).is_file():

@@ -11,12 +11,13 @@ from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.errors import DataError, UsageError
 from mmtune.evaluation import Evaluation, evaluate_records
 from mmtune.model import Model
-from mmtune.models.load import RECIPE, load
+from mmtune.models.load import load
 from mmtune.models.lora_config import LoRA
 from mmtune.predicting import task_for
 from mmtune.recipe import Recipe, read_recipe, resumed
 from mmtune.records import Fault, Record
 from mmtune.registry import task_class
+from mmtune.run_files import RECIPE
 from mmtune.settings import build, plain
 
 __all__ = ["Evaluation", "Run", "evaluate", "load", "read", "train", "train_recipe"]

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.models.hub import SCHEME
-from mmtune.models.load import RECIPE
 from mmtune.recipe import Recipe, read_recipe
+from mmtune.run_files import METRICS, RECIPE
 
 if TYPE_CHECKING:
     from mmtune.model import Model
 
-CARD, METRICS = "README.md", "metrics.json"
+CARD = "README.md"
 
 _HF = """\
 ```python

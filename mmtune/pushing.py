@@ -4,12 +4,12 @@ from pathlib import Path
 
 from mmtune.errors import ModelError, UsageError
 from mmtune.models.hub import SCHEME, sentences, split_address
+from mmtune.run_files import RECIPE
 
 KAGGLE = "kaggle://"
 
-# What shows that a folder holds a model; the second is a run's, which is for us alone.
+# What shows that a folder holds a model; a run's own file is for us alone.
 _MODELS = ("config.json", "adapter_config.json")
-_RUN = "recipe.toml"
 
 
 def files_to_push(folder: Path) -> list[tuple[str, int]]:
@@ -20,7 +20,7 @@ def files_to_push(folder: Path) -> list[tuple[str, int]]:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: expected the folder of a model, such as `mmtune export` writes; there is none")
-    if (folder / _RUN).is_file():
+    if (folder / RECIPE).is_file():
         raise UsageError(f"{folder}: expected a model that others can load, found a run: write one by `mmtune export`")
     if not any((folder / name).is_file() for name in _MODELS):
         raise UsageError(f"{folder}: expected the folder of a model, with {' or '.join(_MODELS)}")

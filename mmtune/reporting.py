@@ -20,10 +20,8 @@ from mmtune.reports.bootstrap import Interval, intervals
 from mmtune.reports.findings import find
 from mmtune.reports.log_curves import read_curves
 from mmtune.reports.page import Report, page
+from mmtune.run_files import LOG, METRICS, PREDICTIONS, RECIPE, REPORT
 from mmtune.task import Task
-
-RECIPE, LOG, METRICS, PREDICTIONS, REPORT = "recipe.toml", "log.csv", "metrics.json", "predictions.jsonl", "report.html"
-"""The files of a run folder that a report is made from, and its own."""
 
 _SAME = 1e-6  # metrics that differ by less were computed from the same truth
 

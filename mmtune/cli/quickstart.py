@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmtune.errors import UsageError
+from mmtune.run_files import METRICS, REPORT
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,11 +63,9 @@ def quickstart(
     after = evaluate_records(run.model, adapter, test_data)
     seconds = round(time.perf_counter() - started, 1)
     result = {"task": task, "before": before.metrics, "after": after.metrics, "seconds": seconds}
-    with atomic(out / "metrics.json") as temporary:
+    with atomic(out / METRICS) as temporary:
         temporary.write_text(json_format.dumps(result, indent=2) + "\n")
-    after.write_report(
-        out / "report.html", {"model": str(out / "run"), "training data": train_address, "data": test_address}
-    )
+    after.write_report(out / REPORT, {"model": str(out / "run"), "training data": train_address, "data": test_address})
     console.print(_table(exercise, before.metrics, after.metrics))
     if adapter.needs_picture:
         _draw(adapter, before, after, out / "before_after.png")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mmtune.errors import UsageError
+from mmtune.run_files import RECIPE
 
 
 def train(
@@ -61,7 +62,7 @@ def train(
     assignments += [] if codec is None else [f"options.codec={codec}"]
     table = read_table(recipe, changes, assignments + (set_ or []))
     if resume:
-        run = Path(table.get("out", "")) / "recipe.toml"
+        run = Path(table.get("out", "")) / RECIPE
         if not table.get("out") or not run.is_file():
             raise UsageError(f"--resume: {table.get('out') or 'no --out given'} holds no run to go on with")
         chosen = resumed(read_recipe(run, {}, []), table)

@@ -25,12 +25,11 @@ from mmtune.models.spec import ModelSpec, read_spec
 from mmtune.models.spm_tokenizer import SentencePieceTokenizer
 from mmtune.models.tiny import build_tiny, tiny_tokenizer, tiny_weights_path
 from mmtune.models.tokenizer import Tokenizer
+from mmtune.run_files import ADAPTER, RECIPE, TRAINED
 
 if TYPE_CHECKING:
     from mmtune.recipe import Recipe
 
-# What a run folder holds.
-RECIPE, ADAPTER, TRAINED = "recipe.toml", "adapter.safetensors", "weights.safetensors"
 _SCHEMES = ("kaggle://", "modelscope://", "gs://")
 
 

@@ -16,12 +16,13 @@ from mmtune.errors import DataError, RecipeError, UsageError, unknown_name
 from mmtune.evaluation import Evaluation, evaluate_records
 from mmtune.files import atomic
 from mmtune.model import Model
-from mmtune.models.load import ADAPTER, RECIPE, TRAINED, setup_of
+from mmtune.models.load import setup_of
 from mmtune.models.peft_files import save_adapter
 from mmtune.recipe import Recipe, write_recipe
 from mmtune.records import Fault, Record
 from mmtune.registry import task_class
-from mmtune.reporting import METRICS, PREDICTIONS, REPORT, write_report
+from mmtune.reporting import write_report
+from mmtune.run_files import ADAPTER, LAYOUT, METRICS, PREDICTIONS, RECIPE, REPORT, TRAINED
 from mmtune.task import Task
 from mmtune.training.callbacks import Metrics, Milestones, Watch
 from mmtune.training.checkpoints import Checkpoints, Progress, write_trained
@@ -30,7 +31,7 @@ from mmtune.training.examples import Example, RowMaker, fingerprint, list_exampl
 from mmtune.training.log import Logs
 from mmtune.training.model import Trainer
 from mmtune.training.optimizer import default_learning_rate, make_optimizer
-from mmtune.training.placed import LAYOUT, write_layout
+from mmtune.training.placed import write_layout
 from mmtune.training.plan import choose_shapes, load_batches, make_plan, with_dense
 
 

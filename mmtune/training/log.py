@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.files import atomic
+from mmtune.run_files import LOG
 
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "seconds", "examples_per_second", "gradient_norm")
 
@@ -86,7 +87,7 @@ class Logs:
     """All logs of a run behind one `write`."""
 
     def __init__(self, folder: Path, metrics: tuple[str, ...], step: int = 0):
-        self._logs: list[Any] = [CsvLog(folder / "log.csv", metrics, step)]
+        self._logs: list[Any] = [CsvLog(folder / LOG, metrics, step)]
         if importlib.util.find_spec("tensorboardX") is not None:
             self._logs.append(TensorBoardLog(folder / "tensorboard"))
         if importlib.util.find_spec("wandb") is not None and os.environ.get("WANDB_PROJECT"):

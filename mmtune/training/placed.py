@@ -8,8 +8,6 @@ from mmtune.files import atomic
 from mmtune.sharding.table import layout_rows, slot_faults, summary, table_text
 from mmtune.training.model import Trainer
 
-LAYOUT = "layout.txt"
-
 
 def write_layout(trainer: Trainer, file: Path) -> list[str]:
     """Writes the table of a trainer's variables and returns what to say of it; nothing without a mesh.

@@ -30,6 +30,7 @@ from mmtune.models.spec import ModelSpec, read_spec
 from mmtune.models.tiny import TINY, build_tiny, tiny_tokenizer
 from mmtune.models.weights import Tree, model_variables
 from mmtune.recipe import Optimizer
+from mmtune.run_files import LOG
 from mmtune.training.dense import DenseHead, dense_loss, make_head
 from mmtune.training.loss import weighted_loss
 from mmtune.training.muon import Muon
@@ -37,7 +38,7 @@ from mmtune.training.pretrain_feed import Feed, PictureBatch
 from mmtune.training.pretrain_scenes import COUNTS
 
 _SMOOTHING = Optimizer(location_smoothing=4.0)
-_STATE, _WEIGHTS, _LOG = "state.npz", "tiny.safetensors", "log.csv"
+_STATE, _WEIGHTS = "state.npz", "tiny.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,9 +257,9 @@ def pretrain(out: Path, plan: Plan, workers: int, console: Console, weights: Pat
     training = Pretraining(plan, weights=weights)
     step, next_scene = training.restore(out)
     names = ("dense", "kind", "colour", "character", "long", "long_right", "short", "short_right")
-    fresh = not (out / _LOG).is_file()
+    fresh = not (out / LOG).is_file()
     with (
-        (out / _LOG).open("a", newline="") as file,
+        (out / LOG).open("a", newline="") as file,
         Feed(plan.dense_batch, plan.batch, next_scene, workers, **plan.lesson) as feed,
     ):
         log = csv.writer(file)

@@ -1,0 +1,14 @@
+"""Names of the files in a run's folder."""
+
+RECIPE = "recipe.toml"
+"""The whole recipe; a folder that holds it is a run."""
+
+LOG = "log.csv"
+METRICS = "metrics.json"
+PREDICTIONS = "predictions.jsonl"
+REPORT = "report.html"
+LAYOUT = "layout.txt"
+"""Where each variable lies on a mesh; without one there is no such file."""
+
+ADAPTER, TRAINED = "adapter.safetensors", "weights.safetensors"
+"""What was trained: one of the two."""

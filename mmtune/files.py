@@ -35,7 +35,12 @@ def json_text(value: Any, indent: int | None = None) -> str:
     return text
 
 
+def write_text(file: Path, text: str) -> None:
+    """Writes a text as UTF-8."""
+    with atomic(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(file: Path, value: Any) -> None:
     """Writes a value as indented JSON, with a newline at the end."""
-    with atomic(file) as temporary:
-        temporary.write_text(json_text(value, indent=2) + "\n", encoding="utf-8")
+    write_text(file, json_text(value, indent=2) + "\n")

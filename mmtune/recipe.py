@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mmtune.data.augment import Augment
 from mmtune.errors import MmtuneError, RecipeError
-from mmtune.files import atomic
+from mmtune.files import write_text
 from mmtune.models.lora_config import LoRA
 from mmtune.registry import task_class
 from mmtune.settings import assign, build, plain
@@ -337,8 +337,7 @@ def write_recipe(recipe: Recipe, file: Path) -> None:
     """Writes the whole recipe as TOML, defaults included."""
     import tomli_w
 
-    with atomic(file) as temporary:
-        temporary.write_text(tomli_w.dumps(plain(recipe)), encoding="utf-8")
+    write_text(file, tomli_w.dumps(plain(recipe)))
 
 
 def _optimizer_problems(optimizer: Optimizer) -> list[str]:

@@ -10,7 +10,7 @@ from mmtune.data.dataset import Dataset
 from mmtune.data.images import size_of
 from mmtune.data.read import as_fraction, read, split_off
 from mmtune.errors import DataError, MmtuneError, UsageError
-from mmtune.files import atomic
+from mmtune.files import write_text
 from mmtune.metrics.resampling import Pairs, Resampling, flat
 from mmtune.prediction_files import read_predictions
 from mmtune.recipe import Recipe, read_recipe
@@ -116,8 +116,7 @@ def write_report(
             notes=notes,
         )
     )
-    with atomic(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(file, text)
 
 
 def metric_intervals(task: Task, pairs: Pairs) -> dict[tuple[str, ...], Interval]:

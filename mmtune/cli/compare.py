@@ -23,7 +23,7 @@ def compare(
 
     from mmtune.cli.output import check_outputs, write_json
     from mmtune.comparing import compare as run
-    from mmtune.files import atomic
+    from mmtune.files import write_text
 
     check_outputs(json, html)
     found = run(run_a, run_b)
@@ -37,8 +37,7 @@ def compare(
     if html is not None:
         from mmtune.reports.comparison_page import comparison_page
 
-        with atomic(html) as temporary:
-            temporary.write_text(comparison_page(found), encoding="utf-8")
+        write_text(html, comparison_page(found))
 
 
 def _metrics(found: "Comparison") -> "Table":

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtune.files import atomic, json_text
+from mmtune.files import json_text, write_text
 from mmtune.models.lora_config import LoRA
 
 COUNTS = {"train": 300, "test": 48}
@@ -119,8 +119,7 @@ def _write_opposites(split: str, count: int, file: Path) -> Path:
         json_text({"messages": [_said("user", question), _said("assistant", answer)]}) + "\n"
         for question, answer in pairs
     )
-    with atomic(file) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
+    write_text(file, "".join(lines))
     return file
 
 

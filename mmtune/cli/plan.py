@@ -35,7 +35,7 @@ def plan(
     os.environ["JAX_PLATFORMS"] = "cpu"
     from rich.console import Console
 
-    from mmtune.files import atomic, write_json
+    from mmtune.files import write_json, write_text
     from mmtune.planning.report import figures, print_plan
     from mmtune.planning.request import planned
     from mmtune.sharding.table import table_text
@@ -54,7 +54,6 @@ def plan(
         request, found = planned(model, settings, seq_len, chip, hbm, status.update)
     print_plan(console, request, found)
     if layout is not None:
-        with atomic(layout) as temporary:
-            temporary.write_text(table_text(found.rows), encoding="utf-8")
+        write_text(layout, table_text(found.rows))
     if json is not None:
         write_json(json, figures(request, found))

@@ -9,7 +9,7 @@ from typing import Any, final
 
 from mmtune.codecs.chat import CONTROLS
 from mmtune.errors import ModelError
-from mmtune.files import atomic
+from mmtune.files import write_text
 from mmtune.models.tokenizer import SETTINGS, Tokenizer, plain_piece, whole_text
 
 JSON = "tokenizer.json"
@@ -114,8 +114,7 @@ class JsonTokenizer(Tokenizer):
     def save(self, folder: Path) -> None:
         """Writes both files as they were read."""
         for name, text in ((JSON, self.content), (SETTINGS, self.settings)):
-            with atomic(folder / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(folder / name, text)
 
     def piece(self, token: int) -> str | bytes:
         """Returns the text or the bytes of a token."""

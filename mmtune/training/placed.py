@@ -4,7 +4,7 @@ from pathlib import Path
 
 import keras
 
-from mmtune.files import atomic
+from mmtune.files import write_text
 from mmtune.sharding.table import layout_rows, slot_faults, summary, table_text
 from mmtune.training.model import Trainer
 
@@ -21,6 +21,5 @@ def write_layout(trainer: Trainer, file: Path) -> list[str]:
     rows = layout_rows(trainer.variables, trainer.optimizer)
     if faults := slot_faults(rows):
         raise RuntimeError(f"layout: {'; '.join(faults)}")
-    with atomic(file) as temporary:
-        temporary.write_text(table_text(rows), encoding="utf-8")
+    write_text(file, table_text(rows))
     return summary(rows, layouts)

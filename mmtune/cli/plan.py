@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmtune.cli.output import check_outputs
+from mmtune.cli.output import check_outputs, write_json
 
 
 def plan(
@@ -23,7 +23,7 @@ def plan(
     hbm: Annotated[float | None, typer.Option(help="GiB of each device; left out: that of the chip.")] = None,
     chip: Annotated[str, typer.Option(help="v5e, v5p, v6e, A100, H100 or H200.")] = "v5p",
     layout: Annotated[Path | None, typer.Option(help="File for the layout of every variable.")] = None,
-    json: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
+    json: Annotated[str | None, typer.Option(help="Write the figures to this file ('-': standard output).")] = None,
 ) -> None:
     """Say what a training takes on devices that are not there: memory, exchange and time on each."""
     check_outputs(json, layout)
@@ -35,12 +35,12 @@ def plan(
     os.environ["JAX_PLATFORMS"] = "cpu"
     from rich.console import Console
 
-    from mmtune.files import write_json, write_text
+    from mmtune.files import write_text
     from mmtune.planning.report import figures, print_plan
     from mmtune.planning.request import planned
     from mmtune.sharding.table import table_text
 
-    console = Console()
+    console = Console(stderr=json == "-")
     settings: dict[str, Any] = {
         "mesh": mesh,
         "batch_size": batch_size,
@@ -52,8 +52,8 @@ def plan(
     }
     with console.status("planning") as status:
         request, found = planned(model, settings, seq_len, chip, hbm, status.update)
-    print_plan(console, request, found)
+    numbers = figures(request, found)
+    print_plan(console, request, numbers)
     if layout is not None:
         write_text(layout, table_text(found.rows))
-    if json is not None:
-        write_json(json, figures(request, found))
+    write_json(numbers, json)

@@ -15,6 +15,7 @@ from mmtune.models.spec import ModelSpec
 from mmtune.models.weights import model_variables
 from mmtune.planning.collectives import Traffic, traffic
 from mmtune.recipe import Recipe
+from mmtune.sharding.table import sharding_of
 from mmtune.training.model import Trainer
 from mmtune.training.optimizer import make_optimizer
 
@@ -45,6 +46,11 @@ class Compiled:
     def total(self) -> float:
         """Bytes in use at most: what went in, what is made, less what is written over."""
         return self.arguments + self.outputs - self.aliased + self.temporary
+
+    @property
+    def exchanged(self) -> float:
+        """Bytes of the results of all collectives."""
+        return sum(kind.bytes for kind in self.traffic.values())
 
 
 def with_layers(spec: ModelSpec, text: int, vision: int) -> ModelSpec:
@@ -111,9 +117,7 @@ def compile_step(spec: ModelSpec, recipe: Recipe, length: int, targets: int) -> 
 
 
 def _abstract(variable: Any) -> jax.ShapeDtypeStruct:
-    layout = getattr(variable, "_layout", None)
-    sharding = getattr(layout, "backend_layout", layout)
-    return jax.ShapeDtypeStruct(tuple(variable.shape), variable.dtype, sharding=sharding)
+    return jax.ShapeDtypeStruct(tuple(variable.shape), variable.dtype, sharding=sharding_of(variable))
 
 
 def _batch(spec: ModelSpec, recipe: Recipe, length: int, targets: int) -> tuple[dict, dict]:

@@ -5,14 +5,14 @@ others. Weights and optimizer variables are those of the whole model, laid out o
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mmtune.models.spec import ModelSpec
 from mmtune.planning.collectives import Traffic
 from mmtune.planning.compiled import Compiled, abstract_trainer, compile_step, with_layers
 from mmtune.recipe import Recipe
-from mmtune.sharding.table import Row, layout_rows, slot_faults
+from mmtune.sharding.table import Row, checked_rows
 
 # Depths that are compiled: Gemma 2's layers come in pairs, and the first and last ones differ from the rest.
 _TEXT, _VISION = (4, 6), (2, 3)
@@ -20,36 +20,37 @@ _TEXT, _VISION = (4, 6), (2, 3)
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes and work on each device.
+    """What a training takes on each device.
 
     Attributes:
-        weights: Bytes of the model, its adapter included.
-        optimizer: Bytes of the optimizer's variables.
-        gradients: Bytes of the gradients; they are among the temporary buffers.
-        temporary: Bytes of all buffers that a step makes and drops: activations, gradients, logits.
-        total: Bytes in use at most.
-        flops: Operations of a step.
-        moved: Bytes that they read and write.
-        traffic: Collectives of a step by kind.
-        rows: Every variable.
-        trainable: Numbers that train, in all.
+        step: What the compiler says of the whole model's step.
+        rows: The layout of every variable.
+        trained: Paths of the variables that train.
     """
 
-    weights: int
-    optimizer: int
-    gradients: int
-    temporary: float
-    total: float
-    flops: float
-    moved: float
-    traffic: Mapping[str, Traffic]
+    step: Compiled
     rows: tuple[Row, ...]
-    trainable: int
+    trained: frozenset[str]
 
     @property
-    def exchanged(self) -> float:
-        """Bytes of the results of all collectives of a step."""
-        return sum(kind.bytes for kind in self.traffic.values())
+    def weights(self) -> int:
+        """Bytes of the model, its adapter included."""
+        return sum(row.bytes for row in self.rows if not row.of_optimizer)
+
+    @property
+    def optimizer(self) -> int:
+        """Bytes of the optimizer's variables."""
+        return sum(row.bytes for row in self.rows if row.of_optimizer)
+
+    @property
+    def gradients(self) -> int:
+        """Bytes of the gradients; they are among the step's temporary buffers."""
+        return sum(row.bytes for row in self.rows if row.path in self.trained)
+
+    @property
+    def trainable(self) -> int:
+        """Numbers that train, on all devices together."""
+        return sum(math.prod(row.shape) for row in self.rows if row.path in self.trained)
 
 
 def plan_training(
@@ -66,25 +67,10 @@ def plan_training(
     """
     on_step("laying out every variable")
     trainer = abstract_trainer(spec, recipe)
-    rows = tuple(layout_rows(trainer.variables, trainer.optimizer))
-    if faults := slot_faults(rows):
-        raise RuntimeError(f"layout: {'; '.join(faults)}")
-    trained = {variable.path for variable in trainer.trainable_variables}
-    trainable = sum(math.prod(variable.shape) for variable in trainer.trainable_variables)
+    rows = checked_rows(trainer.variables, trainer.optimizer)
+    trained = frozenset(variable.path for variable in trainer.trainable_variables)
     step = extended(spec, lambda one: compile_step(one, recipe, length, targets), on_step)
-    weights = [row for row in rows if not row.of_optimizer]
-    return Plan(
-        weights=sum(row.bytes for row in weights),
-        optimizer=sum(row.bytes for row in rows if row.of_optimizer),
-        gradients=sum(row.bytes for row in weights if row.path in trained),
-        temporary=step.temporary,
-        total=step.total,
-        flops=step.flops,
-        moved=step.moved,
-        traffic=step.traffic,
-        rows=rows,
-        trainable=trainable,
-    )
+    return Plan(step, tuple(rows), trained)
 
 
 def extended(

@@ -14,6 +14,7 @@ _GIB = 2**30
 
 def figures(request: Request, plan: Plan) -> dict[str, Any]:
     """Returns the plan as JSON has it: bytes and operations of each device, seconds of a step."""
+    step = plan.step
     return {
         "model": request.model,
         "mesh": request.mesh,
@@ -23,48 +24,45 @@ def figures(request: Request, plan: Plan) -> dict[str, Any]:
         "weights": plan.weights,
         "optimizer": plan.optimizer,
         "gradients": plan.gradients,
-        "temporary": round(plan.temporary),
-        "total": round(plan.total),
-        "fits": plan.total <= request.chip.memory * _GIB,
+        "temporary": round(step.temporary),
+        "total": round(step.total),
+        "fits": step.total <= request.chip.memory * _GIB,
         "hbm": request.chip.memory,
-        "flops": plan.flops,
-        "bytes_moved": plan.moved,
+        "flops": step.flops,
+        "bytes_moved": step.moved,
         "collectives": {
-            kind: {"count": round(one.count), "bytes": round(one.bytes)} for kind, one in plan.traffic.items()
+            kind: {"count": round(one.count), "bytes": round(one.bytes)} for kind, one in step.traffic.items()
         },
         "chip": request.chip_name,
-        "step_seconds": step_seconds(request.chip, plan.flops, plan.moved, plan.exchanged),
+        "step_seconds": step_seconds(request.chip, step.flops, step.moved, step.exchanged),
     }
 
 
-def print_plan(console: Console, request: Request, plan: Plan) -> None:
-    """Prints the plan."""
-    mesh = " x ".join(f"{axis}={size}" for axis, size in request.mesh.items())
+def print_plan(console: Console, request: Request, found: dict[str, Any]) -> None:
+    """Prints what `figures` returned."""
+    mesh = " x ".join(f"{axis}={size}" for axis, size in found["mesh"].items())
     recipe = request.recipe
     how = "all weights" if recipe.full else f"LoRA rank {recipe.lora.rank}"
     base = f"{recipe.precision}, base in {recipe.quantize}" if recipe.quantize else recipe.precision
     console.print(
-        f"{request.model} on {mesh}: {how} ({plan.trainable:,} numbers train), {base}, {recipe.batch_size} rows of "
-        f"{request.spec.image_tokens + request.length} tokens",
+        f"{found['model']} on {mesh}: {how} ({found['trainable']:,} numbers train), {base}, {recipe.batch_size} rows "
+        f"of {request.spec.image_tokens + request.length} tokens",
         highlight=False,
     )
     table = Table("on each device", box=None)
     table.add_column("GiB", justify="right")
     shown = {
-        "weights": plan.weights,
-        "optimizer": plan.optimizer,
-        "temporary: activations, logits": plan.temporary - plan.gradients,
-        "temporary: gradients": plan.gradients,
-        "in all": plan.total,
+        "weights": found["weights"],
+        "optimizer": found["optimizer"],
+        "temporary: activations, logits": found["temporary"] - found["gradients"],
+        "temporary: gradients": found["gradients"],
+        "in all": found["total"],
     }
     for name, size in shown.items():
         table.add_row(name, f"{size / _GIB:.2f}")
     console.print(table)
-    fits = plan.total <= request.chip.memory * _GIB
-    console.print(f"{'fits' if fits else 'does not fit'} into {request.chip.memory:g} GiB", highlight=False)
-    for kind, one in plan.traffic.items():
-        console.print(f"{kind}: {one.count:.0f} a step, {one.bytes / _GIB:.2f} GiB", highlight=False)
-    seconds = step_seconds(request.chip, plan.flops, plan.moved, plan.exchanged)
-    console.print(
-        f"{plan.flops / 1e12:.2f} TFLOP a step; at least {seconds:.3f} s on {request.chip_name}", highlight=False
-    )
+    console.print(f"{'fits' if found['fits'] else 'does not fit'} into {found['hbm']:g} GiB", highlight=False)
+    for kind, one in found["collectives"].items():
+        console.print(f"{kind}: {one['count']} a step, {one['bytes'] / _GIB:.2f} GiB", highlight=False)
+    work = f"{found['flops'] / 1e12:.2f} TFLOP a step"
+    console.print(f"{work}; at least {found['step_seconds']:.3f} s on {found['chip']}", highlight=False)

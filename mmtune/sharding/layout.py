@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from mmtune.errors import UsageError
-from mmtune.sharding.rules import RULES, WHOLE, Axes, Rule, find, fit
+from mmtune.sharding.rules import RULES, WHOLE, Axes, Fitted, Rule, find, fit
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Layouts(keras.distribution.ModelParallel):
     def __init__(self, mesh: keras.distribution.DeviceMesh, rules: Mapping[str, Axes] | None = None):
         super().__init__(layout_map=keras.distribution.LayoutMap(mesh), batch_dim_name="data", auto_shard_dataset=False)
         self.sizes: dict[str, int] = dict(zip(mesh.axis_names, mesh.shape, strict=True))
-        self.decided: dict[str, tuple[Axes, Axes]] = {}
+        self.decided: dict[str, Fitted] = {}
         self.unmatched: set[str] = set()
         self._own = tuple(Rule(pattern, tuple(axes)) for pattern, axes in (rules or {}).items())
         self._used: set[str] = set()

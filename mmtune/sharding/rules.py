@@ -91,7 +91,7 @@ class Fitted(NamedTuple):
     """
 
     axes: Axes
-    whole: Axes
+    whole: tuple[str, ...]
 
 
 def fit(axes: Axes, shape: tuple[int, ...], mesh: Mapping[str, int]) -> Fitted:

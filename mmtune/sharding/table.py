@@ -2,10 +2,12 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mmtune.sharding.layout import Layouts
 from mmtune.sharding.rules import Axes
 
 _NUMBER = re.compile(r"(?<=[_/])\d+(?=[_/])")
@@ -55,6 +57,18 @@ def layout_rows(variables: Iterable[Any], optimizer: Any = None) -> list[Row]:
     return rows + [_row(variable, _weight_of(variable.path, paths), True) for variable in optimizer.variables]
 
 
+def checked_rows(variables: Iterable[Any], optimizer: Any) -> list[Row]:
+    """Returns `layout_rows`.
+
+    Raises:
+        RuntimeError: When a slot of the optimizer does not lie where its weight does.
+    """
+    rows = layout_rows(variables, optimizer)
+    if faults := slot_faults(rows):
+        raise RuntimeError(f"layout: {'; '.join(faults)}")
+    return rows
+
+
 def slot_faults(rows: Sequence[Row]) -> list[str]:
     """Returns a sentence for each optimizer slot that does not lie where its weight does."""
     weights = {row.path: row for row in rows if row.weight is None}
@@ -94,18 +108,26 @@ def summary(rows: Sequence[Row], layouts: Any) -> list[str]:
     here = f"{_size(sum(row.bytes for row in weights))} of {_size(whole)} of weights"
     here += f" and {_size(sum(row.bytes for row in slots))} of the optimizer" if slots else ""
     lines = [f"mesh {named}: {here} on each of {mesh.devices.size} devices"]
-    undivided: dict[tuple[str, str, tuple[int, ...]], int] = {}
-    for row in weights:
-        for axis in getattr(layouts, "decided", {}).get(row.path, ((), ()))[1]:
-            key = (axis, _NUMBER.sub("*", row.path), row.shape)
-            undivided[key] = undivided.get(key, 0) + 1
-    for (axis, path, shape), count in undivided.items():
-        size = dict(zip(mesh.axis_names, mesh.shape, strict=True))[axis]
-        lines.append(f"whole along {axis}={size}, which does not divide it: {path} {shape}, {count} of them")
-    if unmatched := sorted(getattr(layouts, "unmatched", ())):
-        lines.append(f"no rule says where these weights lie, so they are whole: {', '.join(unmatched)}")
-    if unused := getattr(layouts, "unused", []):
-        lines.append(f"rules that matched no weight: {', '.join(unused)}")
+    return lines + (_remarks(weights, layouts) if isinstance(layouts, Layouts) else [])
+
+
+def _remarks(weights: Sequence[Row], layouts: Layouts) -> list[str]:
+    """Returns what did not go by the rules."""
+    undivided = Counter(
+        (axis, _NUMBER.sub("*", row.path), row.shape)
+        for row in weights
+        if row.path in layouts.decided
+        for axis in layouts.decided[row.path].whole
+    )
+    lines = [
+        f"whole along {axis}={layouts.sizes[axis]}, which does not divide it: {path} {shape}, {count} of them"
+        for (axis, path, shape), count in undivided.items()
+    ]
+    if layouts.unmatched:
+        unmatched = ", ".join(sorted(layouts.unmatched))
+        lines.append(f"no rule says where these weights lie, so they are whole: {unmatched}")
+    if layouts.unused:
+        lines.append(f"rules that matched no weight: {', '.join(layouts.unused)}")
     return lines
 
 
@@ -118,7 +140,7 @@ def _size(count: int) -> str:
 
 def _row(variable: Any, weight: str | None = None, of_optimizer: bool = False) -> Row:
     shape = tuple(variable.shape)
-    sharding = _sharding(variable)
+    sharding = sharding_of(variable)
     axes: Axes = (None,) * len(shape)
     here = shape
     if sharding is not None:
@@ -129,8 +151,8 @@ def _row(variable: Any, weight: str | None = None, of_optimizer: bool = False) -
     return Row(variable.path, shape, str(variable.dtype), axes, size, weight, of_optimizer)
 
 
-def _sharding(variable: Any) -> Any:
-    """Returns JAX's sharding of a variable: of its value where it has one, else the one that it will get."""
+def sharding_of(variable: Any) -> Any:
+    """Returns JAX's sharding of a variable: of its value where it has one, else the one that it will get, or None."""
     value = getattr(variable, "_value", None)
     if value is not None and getattr(value, "sharding", None) is not None:
         return value.sharding

@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 
 from mmtune.files import write_text
-from mmtune.sharding.table import layout_rows, slot_faults, summary, table_text
+from mmtune.sharding.table import checked_rows, summary, table_text
 from mmtune.training.model import Trainer
 
 
@@ -18,8 +18,6 @@ def write_layout(trainer: Trainer, file: Path) -> list[str]:
     layouts = keras.distribution.distribution()
     if layouts is None:
         return []
-    rows = layout_rows(trainer.variables, trainer.optimizer)
-    if faults := slot_faults(rows):
-        raise RuntimeError(f"layout: {'; '.join(faults)}")
+    rows = checked_rows(trainer.variables, trainer.optimizer)
     write_text(file, table_text(rows))
     return summary(rows, layouts)

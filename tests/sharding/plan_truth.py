@@ -35,14 +35,13 @@ def main(family, layers, *meshes):
             with distributed(mesh):
                 planned = plan_training(spec, recipe, 64, 64)
                 true = compile_step(spec, recipe, 64, 64)
-            exchanged = sum(one.bytes for one in true.traffic.values())
             found = {
                 "mesh": mesh,
                 "kind": kind,
-                "total": planned.total / true.total,
-                "temporary": planned.temporary / true.temporary,
-                "flops": planned.flops / true.flops,
-                "exchanged": planned.exchanged / exchanged if exchanged else 1.0,
+                "total": planned.step.total / true.total,
+                "temporary": planned.step.temporary / true.temporary,
+                "flops": planned.step.flops / true.flops,
+                "exchanged": planned.step.exchanged / true.exchanged if true.exchanged else 1.0,
             }
             print(json.dumps(found), flush=True)
 

@@ -84,7 +84,7 @@ def describe(model: str) -> ModelSpec:
         return read_spec(build_tiny())
     folder = Path(model)
     if is_checkpoint(folder):
-        return read_config(folder, has_head=False)
+        return read_config(folder, has_head=True)  # what transformers takes for granted where a Llama does not say
     if (known := preset_spec(model)) is not None:
         return known
     raise ModelError(

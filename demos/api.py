@@ -1,5 +1,7 @@
 """What other programs call, by `gradio_client`: names and arguments that do not change with the page."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -105,16 +107,13 @@ def add_training(answering: Answering, trainer: Trainer) -> None:
         api(function, api_name=function.__name__)
 
 
-class _told:  # noqa: N801 - read as a statement
+@contextmanager
+def _told() -> Iterator[None]:
     """Turns our errors into the framework's, whose sentences reach the caller."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        del kind, trace
-        if isinstance(error, MmtuneError):
-            raise gr.Error(str(error), print_exception=False) from error
+    try:
+        yield
+    except MmtuneError as error:
+        raise gr.Error(str(error), print_exception=False) from error
 
 
 def _described(answering: Answering, name: str) -> dict[str, Any]:

@@ -1,9 +1,6 @@
 """The curves of a run as a small picture in SVG, in the page's own colours: nothing is loaded for it."""
 
-import csv
-import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from mmtune.training.log import COLUMNS
 
@@ -14,32 +11,6 @@ Point = tuple[float, float]
 _WIDTH, _HEIGHT = 480, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 14, 30
 _MOST = 400
-
-
-def read_log(file: Path) -> dict[str, list[Point]]:
-    """Returns the points (step, value) of each column of a run's log that has numbers; none where there is no log.
-
-    The last line may still be being written; it is left out then.
-    """
-    found: dict[str, list[Point]] = {}
-    if not file.is_file():
-        return found
-    with file.open(newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            try:
-                step = float(row["step"])
-            except (KeyError, TypeError, ValueError):
-                continue
-            for name, text in row.items():
-                if name in ("step", None) or not isinstance(text, str) or not text:
-                    continue
-                try:
-                    value = float(text)
-                except ValueError:
-                    continue
-                if math.isfinite(value):
-                    found.setdefault(name, []).append((step, value))
-    return found
 
 
 def metric_names(log: dict[str, list[Point]]) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """Fine-tuning from the page: a run is `mmtune train` in a process of its own, in a folder as it always is."""
 
-import json
 import os
 import shlex
 import signal
@@ -12,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmtune.cli.exercises import EXERCISES, SETTINGS
 from mmtune.data.check import CheckReport, check
 from mmtune.data.read import read
 from mmtune.errors import DataError, UsageError, unknown_name
 from mmtune.registry import task_class
+from mmtune.reporting import read_metrics
+from mmtune.reports.log_curves import read_log
 from mmtune.run_files import ADAPTER, LOG, METRICS, RECIPE, TRAINED
 
-from .curves import metric_names, read_log
+from .curves import metric_names
 from .limits import LIMITS, Limits
 from .uploads import safe_name, unpacked
 
@@ -70,19 +72,22 @@ class Plan:
         words += ["--lora-rank", str(int(self.lora_rank))]
         settings = ["log_every=5", f"lora.alpha={2 * int(self.lora_rank)}"]
         settings += [f"optimizer.learning_rate={self.learning_rate:g}"] if self.learning_rate else []
-        return [*words, "--set", *settings, *_SETTINGS.get(self.model, {}).get(self.task, ())]
+        return [*words, "--set", *settings, *_taught(self.model, self.task)]
 
 
-# What was found to teach the embedded model: see `mmtune quickstart`.
-_TINY = ("optimizer.beta_2=0.98",)
-_TINY_OBJECTS = (*_TINY, "options.order=raster", "optimizer.location_smoothing=4")
-_SETTINGS: dict[str, dict[str, tuple[str, ...]]] = {
-    "tiny": {
-        "detection": _TINY_OBJECTS,
-        "segmentation": _TINY_OBJECTS,
-        **dict.fromkeys(("captioning", "vqa", "ocr", "instruct"), _TINY),
-    }
-}
+def _taught(model: str, task: str) -> list[str]:
+    """Returns the settings by which `mmtune quickstart` teaches the embedded model; the rate is the plan's own."""
+    if model != "tiny" or task not in EXERCISES:
+        return []
+    recipe = SETTINGS | EXERCISES[task].settings
+    values = [
+        (f"{part}.{key}", value) for part in ("optimizer", "options") for key, value in recipe.get(part, {}).items()
+    ]
+    return [
+        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in values
+        if key != "optimizer.learning_rate"
+    ]
 
 
 def suggested(task: str, data: str, model: str, records: int) -> Plan:
@@ -94,7 +99,8 @@ def suggested(task: str, data: str, model: str, records: int) -> Plan:
     """
     steps = min(max(10 * records // 8, 60), 480)
     if model == "tiny":
-        return Plan(task=task, data=data, model=model, steps=steps, learning_rate=4e-3, lora_rank=16)
+        rate, rank = SETTINGS["optimizer"]["learning_rate"], SETTINGS["lora"].rank
+        return Plan(task=task, data=data, model=model, steps=steps, learning_rate=rate, lora_rank=rank)
     return Plan(task=task, data=data, model=model, steps=steps)
 
 
@@ -299,10 +305,7 @@ class Trainer:
 
 def final_metrics(folder: Path) -> dict[str, float]:
     """Returns the numbers of a run's metrics.json, none where there is none yet."""
-    file = folder / METRICS
-    if not file.is_file():
-        return {}
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = read_metrics(folder / METRICS)
     table = found.get("metrics", found)
     return {name: float(value) for name, value in table.items() if isinstance(value, int | float)}
 

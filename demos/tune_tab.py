@@ -10,9 +10,10 @@ import gradio as gr
 
 from mmtune.errors import MmtuneError
 from mmtune.registry import task_class
+from mmtune.reports.log_curves import read_log
 from mmtune.run_files import LOG, RECIPE
 
-from .curves import curve_svg, metric_names, read_log
+from .curves import curve_svg, metric_names
 from .prompts import TASKS, WITH_CLASSES
 from .results import escaped, message_html
 from .shelf import Shelf

@@ -101,22 +101,19 @@ def evaluate_records(
     Raises:
         UsageError: When the model cannot do the task.
     """
-    if task.needs_picture and model.image_size is None:
-        raise UsageError(f"the task {task.name} needs pictures, and {model.name} is a text model")
+    task = fitting_task(model, task)
     log = FaultLog()
-    task = task.for_tokenizer(model.tokenizer)
     metric = task.metric()
     used: list[Record] = []
     predictions: list[Prediction] = []
-    taught = model.setup.max_tokens if model.setup is not None and model.setup.task == task.name else 0
     askable = [record for record in records if task.unasked(record) is None]
-    budget = task.budget(askable, model.tokenizer, taught) if max_tokens is None else max_tokens
+    budget = token_budget(model, task, askable) if max_tokens is None else max_tokens
     grammars: dict[tuple[str, ...], Any] = {}
     rules = Rules()
     for start in range(0, len(records), CHUNK):
         chunk = records[start : start + CHUNK]
-        opened = enumerate(_with_pixels(model, task, chunk, log), start)
-        ready = [(number, *pair) for number, pair in opened if pair is not None]
+        pairs = enumerate(_with_pixels(model, task, chunk, log), start)
+        ready = [(number, *pair) for number, pair in pairs if pair is not None]
         for record, prediction in _answer(model, task, ready, budget, sampler, batch_size, grammars, rules):
             metric.update(record, prediction)
             used.append(record)
@@ -125,7 +122,41 @@ def evaluate_records(
     return Evaluation(task.name, metric.compute(), tuple(used), tuple(predictions), tuple(log.faults), task)
 
 
+def fitting_task(model: Model, task: Task) -> Task:
+    """Returns a task for a model's vocabulary.
+
+    Raises:
+        UsageError: When the task needs pictures and the model sees none.
+    """
+    if task.needs_picture and model.image_size is None:
+        raise UsageError(f"the task {task.name} needs pictures, and {model.name} is a text model")
+    return task.for_tokenizer(model.tokenizer)
+
+
+def token_budget(model: Model, task: Task, records: Sequence[Record]) -> int:
+    """Returns the most tokens of an answer to any of the records, as the task and what the model was taught say."""
+    taught = model.setup.max_tokens if model.setup is not None and model.setup.task == task.name else 0
+    return task.budget(records, model.tokenizer, taught)
+
+
 Ready = tuple[Record, np.ndarray | None]
+
+
+def opened(model: Model, task: Task, record: Record) -> Ready:
+    """Returns a record with its size, as the task prepares it, and its picture as the model takes it.
+
+    Returns:
+        Pixels, `NO_PIXELS` where a model that sees is asked without a picture, or None for a text model.
+
+    Raises:
+        DataError: When the picture cannot be opened.
+    """
+    if model.image_size is None:
+        return record, None
+    if not task.needs_picture or record.picture is None:
+        return record, NO_PIXELS
+    image = record.picture.open()
+    return task.prepared(replace(record, size=record.size or image.size)), model.pixels(image)
 
 
 class _NotAsked(NamedTuple):
@@ -141,17 +172,12 @@ def _with_pixels(model: Model, task: Task, records: Sequence[Record], log: Fault
     def prepare(record: Record) -> Ready | _NotAsked:
         if (problem := task.unasked(record)) is not None:
             return _NotAsked("no prompt", f"{problem}; the record was left out")
-        if model.image_size is None:
-            return record, None
-        if not task.needs_picture:
-            return record, NO_PIXELS
-        if record.picture is None:
+        if task.needs_picture and record.picture is None:
             return _NotAsked("unreadable picture", f"record {record.id} has no picture")
         try:
-            image = record.picture.open()
+            return opened(model, task, record)
         except DataError as error:
             return _NotAsked("unreadable picture", str(error))
-        return task.prepared(replace(record, size=record.size or image.size)), model.pixels(image)
 
     with ThreadPoolExecutor(2) as pool:
         for record, ready in zip(records, pool.map(prepare, records), strict=True):

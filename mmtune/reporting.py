@@ -142,7 +142,7 @@ def read_run(run: str | Path) -> RunFolder:
         raise UsageError(f"{run}: expected the folder of a run, as `mmtune train --out` makes it, but it {what}")
     recipe = replace(read_recipe(folder / RECIPE, {}, []), out=str(folder))
     task = task_class(recipe.task)(recipe.classes, recipe.task_options())
-    result = _result(folder / METRICS)
+    result = read_metrics(folder / METRICS)
     if not (folder / PREDICTIONS).is_file():
         lost = "" if recipe.val is None else "The run has no predictions yet: it was not finished."
         return RunFolder(folder, recipe, task, result, (), lost)
@@ -205,7 +205,7 @@ def current_metrics(run: RunFolder) -> tuple[Mapping[str, Any], str]:
     )
 
 
-def _result(file: Path) -> Mapping[str, Any]:
+def read_metrics(file: Path) -> Mapping[str, Any]:
     """Returns the content of metrics.json; empty without.
 
     Raises:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from mmtune.data.batch import NO_PIXELS
 from mmtune.decoding.generate import Request, check_sizes
 from mmtune.decoding.outputs import as_output
 from mmtune.decoding.stream import EVERY, stream
 from mmtune.errors import UsageError
+from mmtune.evaluation import fitting_task, opened, token_budget
 from mmtune.model import Model
 from mmtune.predicting import Answer, asked_record, asked_task
 from mmtune.records import Output, Query, Record
@@ -72,25 +72,18 @@ def ask(
         UsageError: When the task needs a prompt or a picture and has none, the model cannot do it, or the limit is too
             small for the shortest answer that the task allows.
     """
-    adapter = asked_task(model, [image], task, prompt, options)
-    if adapter.needs_picture and model.image_size is None:
-        raise UsageError(f"the task {task} needs pictures, and {model.name} is a text model")
+    adapter = fitting_task(model, asked_task(model, [image], task, prompt, options))
     tokenizer = model.tokenizer
-    adapter = adapter.for_tokenizer(tokenizer)
     record = asked_record(image, prompt)
     if (problem := adapter.unasked(record)) is not None:
         raise UsageError(problem)
-    pixels = None if model.image_size is None else NO_PIXELS
-    if record.picture is not None:
-        opened = record.picture.open()
-        record, pixels = adapter.prepared(replace(record, size=opened.size)), model.pixels(opened)
+    record, pixels = opened(model, adapter, record)
     queries = tuple(adapter.queries(record))
-    taught = model.setup.max_tokens if model.setup is not None and model.setup.task == task else 0
     requests = tuple(
         Request(tokenizer.prompt(query.prompt, query.closed), pixels, adapter.grammar(query, tokenizer), place)
         for place, query in enumerate(queries)
     )
-    most = adapter.budget([record], tokenizer, taught) if max_tokens is None else max_tokens
+    most = token_budget(model, adapter, [record]) if max_tokens is None else max_tokens
     check_sizes(requests, [most] * len(requests), batch_size=1)
     return Asked(adapter, record, queries, requests, most, tuple(adapter.ends(tokenizer)))
 

@@ -8,27 +8,36 @@ from pathlib import Path
 from mmtune.reports.charts import Line, line_chart
 
 # Columns that are no curve, or whose curve says nothing about what was learned.
-_PASSED_OVER = frozenset(["step", "epoch", "seconds", "examples_per_second"])
+_PASSED_OVER = frozenset(["epoch", "seconds", "examples_per_second"])
 _NAMES = {"learning_rate": "learning rate", "gradient_norm": "gradient norm"}
 
 
-def read_curves(file: Path) -> dict[str, Line]:
-    """Returns each column over the steps at which it was written; none where there is no log, or none that can be read.
+def read_log(file: Path) -> dict[str, list[tuple[float, float]]]:
+    """Returns the points (step, value) of each column that has numbers; none where there is no log to be read.
 
-    A cell that is no number is passed over, as is what the log says of metrics that could not be measured (-1).
+    A cell that is no finite number is passed over, such as the last ones while a line is being written.
     """
     try:
         with file.open(newline="", encoding="utf-8") as opened:
             rows = list(csv.DictReader(opened))
     except (OSError, UnicodeDecodeError, csv.Error):
         return {}
-    curves: dict[str, Line] = {}
+    found: dict[str, list[tuple[float, float]]] = {}
     for name in rows[0] if rows else ():
-        if name is None or name in _PASSED_OVER:
+        if name is None or name == "step":
             continue
         points = [(_number(row.get("step")), _number(row.get(name))) for row in rows]
-        known = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y) and y != -1]
-        if known:
+        if known := [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]:
+            found[name] = known
+    return found
+
+
+def read_curves(file: Path) -> dict[str, Line]:
+    """Returns the columns of a log that are curves; what it says of metrics that could not be measured (-1) is not."""
+    curves: dict[str, Line] = {}
+    for name, points in read_log(file).items():
+        known = [(x, y) for x, y in points if y != -1]
+        if known and name not in _PASSED_OVER:
             curves[name] = Line([x for x, _ in known], [y for _, y in known])
     return curves
 

@@ -2,7 +2,8 @@
 
 import re
 
-from mmtune.demos.curves import curve_svg, metric_names, read_log
+from mmtune.demos.curves import curve_svg, metric_names
+from mmtune.reports.log_curves import read_log
 
 LOG = (
     "step,epoch,loss,seconds,AP50\n5,0.1,2.5,1,\n10,0.2,1.5,1,\n10,,,,0.25\n15,0.3,nan,1,\n20,0.4,0.5,1,0.75\n25,0.5,0."

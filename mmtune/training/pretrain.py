@@ -39,6 +39,7 @@ from mmtune.training.pretrain_scenes import COUNTS
 
 _SMOOTHING = Optimizer(location_smoothing=4.0)
 _STATE, _WEIGHTS = "state.npz", "tiny.safetensors"
+_EMBEDDING = "token_embedding/embeddings"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +156,9 @@ class Pretraining:
             "eyes": Group((tree["vision"], head), plan.weight_decay),
             "tongue": Group(tree["text"], plan.weight_decay),
         }
+        paths = [variable.path for variable in self.groups["tongue"].variables]
+        self._embedding = paths.index(_EMBEDDING)
+        self.met = np.zeros(self.groups["tongue"].values[self._embedding].shape[0], bool)
         self._dense_step = jax.jit(self._stepper(self._dense_loss, ("eyes",)), donate_argnums=0)
         self._joint_step = jax.jit(self._stepper(self._joint_loss, tuple(self.groups)), donate_argnums=0)
 
@@ -168,10 +172,21 @@ class Pretraining:
         rate = self.plan.learning_rate(number)
         eyes = rate if number < self.plan.dense else self.plan.eyes * rate
         rates = {"eyes": jnp.float32(eyes), "tongue": jnp.float32(rate)}
-        trained, losses = run(trained, fixed, rates, batch.arrays())
+        arrays = batch.arrays()
+        if batch.short is not None:
+            self._meet(arrays)
+            arrays["met"] = self.met
+        trained, losses = run(trained, fixed, rates, arrays)
         for name, (values, state) in trained.items():
             self.groups[name].values, self.groups[name].state = values, state
         return losses
+
+    def _meet(self, arrays: dict[str, Any]) -> None:
+        """Notes which tokens were read or to be written so far."""
+        for name in ("long", "short"):
+            if name in arrays:
+                self.met[arrays[name]["token_ids"]] = True
+                self.met[arrays[f"{name}_labels"]["labels"]] = True
 
     def _stepper(self, loss_of: Callable, names: tuple[str, ...]) -> Callable:
         def step(trained: Any, fixed: Any, rates: dict[str, Array], batch: Any) -> Any:
@@ -182,6 +197,9 @@ class Pretraining:
 
             held = {name: trained[name][0] for name in names}
             (_, losses), gradients = jax.value_and_grad(loss, has_aux=True)(held)
+            if "met" in batch:
+                # Tokens that never come would all be pushed the same way, until no adapter could tell them apart.
+                gradients["tongue"][self._embedding] *= batch["met"][:, None]
             updated = {
                 name: self.groups[name].apply(trained[name][1], gradients[name], held[name], rates[name])
                 for name in names
@@ -224,7 +242,7 @@ class Pretraining:
             arrays |= {f"{name}_value{i}": np.asarray(array) for i, array in enumerate(group.values)}
             arrays |= {f"{name}_state{i}": np.asarray(array) for i, array in enumerate(group.state)}
         with atomic(out / _STATE) as temporary, temporary.open("wb") as file:
-            np.savez(file, step=step, next_scene=next_scene, **arrays)
+            np.savez(file, step=step, next_scene=next_scene, met=self.met, **arrays)
         self.write_weights(out / _WEIGHTS)
 
     def restore(self, out: Path) -> tuple[int, int]:
@@ -235,6 +253,7 @@ class Pretraining:
             for name, group in self.groups.items():
                 group.values = [jnp.asarray(saved[f"{name}_value{i}"]) for i in range(len(group.values))]
                 group.state = [jnp.asarray(saved[f"{name}_state{i}"]) for i in range(len(group.state))]
+            self.met = saved["met"]
             return int(saved["step"]), int(saved["next_scene"])
 
     def write_weights(self, file: Path) -> None:

@@ -115,7 +115,7 @@ def test_check_accepts(record):
     [
         ("file", ("cat", "dog", "dog house")),
         ("random", ("cat", "dog", "dog house")),
-        ("raster", ("dog house", "dog", "cat")),
+        ("raster", ("dog", "cat", "dog house")),
     ],
 )
 def test_plain_targets(order, expected):

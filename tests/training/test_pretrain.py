@@ -88,6 +88,7 @@ def test_a_run_goes_on_where_it_was_cut(tmp_path):
         # Whichever shapes come first, one is compiled.
         batches[4] = batches[5] = batches[3]
     whole = Pretraining(plan)
+    first = np.asarray(whole.groups["tongue"].values[whole._embedding])
     for step, batch in enumerate(batches):
         losses = whole.step(step, batch)
         if step == 2:
@@ -101,6 +102,13 @@ def test_a_run_goes_on_where_it_was_cut(tmp_path):
     for name, group in whole.groups.items():
         for one, other in zip(group.values, cut.groups[name].values, strict=True):
             np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    # Tokens that never came stay apart from each other, as they were.
+    read = [part["token_ids"].ravel() for part in (batches[3].long[0], batches[3].short[0])]
+    tokens = np.unique(np.concatenate(read))
+    moved = np.any(np.asarray(whole.groups["tongue"].values[whole._embedding]) != first, axis=1)
+    assert moved[tokens[tokens != 0]].all()
+    assert not moved[~whole.met].any()
+    assert 0 < moved.sum() < 1000
 
 
 @pytest.mark.usefixtures("small_model")

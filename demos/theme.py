@@ -1,5 +1,7 @@
 """How the page looks: the system's fonts, few colours, each with the contrast that WCAG AA asks for in both themes."""
 
+from typing import Literal
+
 from gradio.themes import Base, colors, sizes
 
 _FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Helvetica", "Arial", "sans-serif")
@@ -100,6 +102,9 @@ CSS = """
 .dark .message.busy { background: #3b2f10; color: #ffe7ad; border-color: #e0b040; }
 .dark .message:is(.note, .working) { background: #12332f; color: #d3f5ef; border-color: #2dd4bf; }
 .dark .tab-container button.selected { color: #5eead4 !important; }
+/* What has no content is not shown. The framework's own way is slower than answers are: it may come too late. */
+.panel:not(:has(.model)), .panel .drawn:not(:has(img)), body:not(:has(.panel .model)) .results {
+  display: none !important; }
 h3.model { margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
 .pace { margin: 0; color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; }
 .written { margin: 0; padding: .5rem .6rem; line-height: 1.75; white-space: pre-wrap; overflow-wrap: anywhere;
@@ -146,3 +151,11 @@ new MutationObserver(() => document.querySelectorAll('#examples button.gallery-i
 )).observe(document.documentElement, {childList: true, subtree: true});
 </script>"""
 """Names the examples for those who hear the page: the framework leaves these buttons without one."""
+
+
+def presence(shown: bool) -> Literal[True, "hidden"]:
+    """Returns what `visible` takes for a part that comes and goes.
+
+    It stays on the page unseen: Gradio mounts what was taken off anew, and may meanwhile miss that it is to be shown.
+    """
+    return True if shown else "hidden"

@@ -1,6 +1,6 @@
 """The page's first tab: a picture, a prompt, and what one or several models answer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from .prompts import (
 )
 from .results import FORMS, Shown, copied_text, heading_html, message_html, tokens_html
 from .serving import BusyError
+from .theme import presence
 
 FIRST_TASK = "detection"
 THRESHOLD = 0.3
@@ -37,9 +38,8 @@ _LEGEND = (
 
 @dataclass(frozen=True)
 class Panel:
-    """Where one model's answer stands."""
+    """Where one model's answer stands; its style hides it while its heading is empty."""
 
-    column: gr.Column
     heading: gr.HTML
     picture: gr.Image
     written: gr.HTML
@@ -47,16 +47,24 @@ class Panel:
     @property
     def parts(self) -> list[Any]:
         """Its components, in the order in which functions return them."""
-        return [self.column, self.heading, self.picture, self.written]
+        return [self.heading, self.picture, self.written]
 
 
 @dataclass(frozen=True)
 class TryTab:
-    """Components that other parts of the page fill in."""
+    """What other parts of the page fill in.
 
-    task: gr.Radio
-    classes: gr.Dropdown
+    Attributes:
+        models: The models to ask.
+        task: The task.
+        asked_with: All that a task shows, hides and begins with, in the order of what `begun` returns.
+        begun: From a task, models and classes (None: those of its first example) to the values of `asked_with`.
+    """
+
     models: gr.CheckboxGroup
+    task: gr.Radio
+    asked_with: list[Any]
+    begun: Callable[[str, list[str], list[str] | None], list[Any]]
 
 
 def build_try_tab(answering: Answering, folder: Path) -> TryTab:
@@ -96,7 +104,7 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
                 samples=[[example.question] for example in examples["instruct"]],
                 type="index",
                 label="Examples",
-                visible=False,
+                visible=presence(False),
                 elem_id="text-examples",
             )
             classes = gr.Dropdown(
@@ -107,9 +115,9 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
                 label="Classes to look for (type others and press Enter)",
                 elem_id="classes",
             )
-            question = gr.Textbox(label="Question", visible=False, elem_id="question")
+            question = gr.Textbox(label="Question", visible=presence(False), elem_id="question")
             language = gr.Dropdown(
-                list(LANGUAGES.items()), value="en", label="Language", visible=False, elem_id="language"
+                list(LANGUAGES.items()), value="en", label="Language", visible=presence(False), elem_id="language"
             )
             prompt = gr.Textbox(
                 value=build_prompt(FIRST_TASK, classes=first.classes),
@@ -123,7 +131,7 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
                 list(names),
                 value=list(names[: answering.limits.models]),
                 label=f"Models, up to {answering.limits.models} side by side",
-                visible=len(names) > 1,
+                visible=presence(len(names) > 1),
                 elem_id="models",
             )
             with gr.Accordion("More", open=False):
@@ -137,7 +145,7 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
             message = gr.HTML(message_html("Choose a task and an example, then ask.", "note"), elem_id="message")
             with gr.Row():
                 panels = [_panel(number) for number in range(answering.limits.models)]
-            with gr.Column(visible=False) as results:
+            with gr.Column(elem_classes="results"):
                 threshold = gr.Slider(
                     0, 1, value=THRESHOLD, step=0.01, label="Show what scores at least", elem_id="threshold"
                 )
@@ -157,23 +165,33 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
             return gr.skip(), message_html(str(error))
         return text, message_html("")
 
-    def chosen(task: str) -> list[Any]:
-        """Shows what a task needs, and its first example."""
+    def begun(task: str, models: list[str], classes: list[str] | None = None) -> list[Any]:
+        """Shows what a task needs, its first example and the prompt for it."""
         first = examples[task][0]
+        classes = list(first.classes) if classes is None else classes
         sees = task_class(task).needs_picture
+        prompt, told = rebuilt(task, classes, first.question, "en", models)
         return [
-            gr.update(visible=sees, value=str(first.picture) if sees else None),
-            gr.update(visible=sees, samples=_samples(examples[task])) if sees else gr.update(visible=False),
-            gr.update(visible=not sees),
-            gr.update(visible=task in WITH_CLASSES, value=list(first.classes)),
-            gr.update(visible=task in WITH_QUESTION, value=first.question, label="Text" if not sees else "Question"),
-            gr.update(visible=task in WITH_LANGUAGE),
-            gr.update(visible=task in WITH_CLASSES),
+            gr.update(visible=presence(sees), value=str(first.picture) if sees else None),
+            gr.update(visible=presence(sees), samples=_samples(examples[task if sees else FIRST_TASK])),
+            gr.update(visible=presence(not sees)),
+            gr.update(
+                visible=presence(task in WITH_CLASSES), choices=list(dict.fromkeys((*classes, *KINDS))), value=classes
+            ),
+            gr.update(
+                visible=presence(task in WITH_QUESTION), value=first.question, label="Question" if sees else "Text"
+            ),
+            gr.update(visible=presence(task in WITH_LANGUAGE), value="en"),
+            gr.update(visible=presence(task in WITH_CLASSES)),
+            prompt,
+            told,
         ]
 
-    def example(place: int, task: str) -> list[Any]:
+    def example(place: int, task: str, language: str, models: list[str]) -> list[Any]:
         found = examples[task][min(int(place), len(examples[task]) - 1)]
-        return [str(found.picture) if found.picture else None, list(found.classes), found.question]
+        classes = list(found.classes)
+        picture = str(found.picture) if found.picture else None
+        return [picture, classes, found.question, *rebuilt(task, classes, found.question, language, models)]
 
     def asked(
         task: Any, picture: Any, prompt: Any, models: Any, tokens: Any, threshold: Any, form: Any
@@ -181,33 +199,38 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
         """Asks the models one after the other and streams what they write. Values come as the browser sent them."""
         done: list[Shown] = []
         share = THRESHOLD
-        hidden = [part for _ in panels for part in (gr.update(visible=False), "", None, "")]
+        width = len(panels[0].parts)
+        empty = [part for _ in panels for part in ("", None, "")]
         wanted = models if isinstance(models, list) and models else answering.shelf.names[:1]
         chosen = [name for name in answering.shelf.names if name in wanted][: len(panels)]
         form = form if form in FORMS else FORMS[0]
-        yield [message_html(f"asking {', '.join(chosen)} …", "working"), gr.update(visible=False), (), "", *hidden]
+        yield [
+            message_html(f"asking {', '.join(chosen)} …", "working"),
+            (),
+            "",
+            *empty,
+        ]
         for number, name in enumerate(chosen):
-            quiet: list[Any] = [gr.skip()] * (4 * len(panels))
+            quiet: list[Any] = [gr.skip()] * (width * len(panels))
             one = None
             try:
                 share = checked_share(threshold, "threshold")
                 for one in answering.stream(picture, task, prompt, name, tokens):
                     parts = list(quiet)
-                    parts[4 * number : 4 * number + 4] = [
-                        gr.update(visible=True),
+                    parts[width * number : width * (number + 1)] = [
                         heading_html(one),
-                        gr.update(value=one.drawn(share), visible=one.sees) if one.done else gr.skip(),
+                        one.drawn(share) if one.done else gr.skip(),
                         tokens_html(one.answer.prediction),
                     ]
-                    yield [*[gr.skip()] * 4, *parts]
+                    yield [*[gr.skip()] * 3, *parts]
             except MmtuneError as error:
                 kind = "busy" if isinstance(error, BusyError) else "error"
-                yield [message_html(str(error), kind), gr.skip(), tuple(done), copied_text(tuple(done), form), *quiet]
+                yield [message_html(str(error), kind), tuple(done), copied_text(tuple(done), form), *quiet]
                 return
             assert one is not None
             done.append(one)
-            yield [gr.skip(), gr.update(visible=True), tuple(done), copied_text(tuple(done), form, share), *quiet]
-        yield [hidden_note(done, share), *[gr.skip()] * (3 + 4 * len(panels))]
+            yield [gr.skip(), tuple(done), copied_text(tuple(done), form, share), *quiet]
+        yield [hidden_note(done, share), *[gr.skip()] * (2 + width * len(panels))]
 
     def filtered(shown: tuple[Shown, ...], threshold: float, form: str) -> list[Any]:
         """Draws what is there anew; no model is asked."""
@@ -223,12 +246,16 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
         return copied_text(shown, form, threshold)
 
     quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    task.change(chosen, task, [picture, pictures, texts, classes, question, language, threshold], **quick)
-    for part in built:
-        part.change(rebuilt, built, [prompt, message], trigger_mode="always_last", **quick)
+    # Only what a visitor does is listened to: values that functions set would be answered with prompts made of halves.
+    asked_with = [picture, pictures, texts, classes, question, language, threshold, prompt, message]
+    task.input(begun, [task, models], asked_with, **quick)
+    for part in (classes, question, language, models):
+        part.input(rebuilt, built, [prompt, message], trigger_mode="always_last", **quick)
     for dataset in (pictures, texts):
-        dataset.click(example, [dataset, task], [picture, classes, question], **quick)
-    outputs = [message, results, shown, copied, *[part for panel in panels for part in panel.parts]]
+        dataset.click(
+            example, [dataset, task, language, models], [picture, classes, question, prompt, message], **quick
+        )
+    outputs = [message, shown, copied, *[part for panel in panels for part in panel.parts]]
     running = gr.on(
         [run.click, prompt.submit, question.submit],
         asked,
@@ -244,7 +271,7 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
         filtered, [shown, threshold, form], [*pictures_out, copied, message], trigger_mode="always_last", **quick
     )
     form.change(copied_anew, [shown, threshold, form], copied, **quick)
-    return TryTab(task, classes, models)
+    return TryTab(models, task, asked_with, begun)
 
 
 def hidden_note(shown: Sequence[Shown], threshold: float) -> str:
@@ -258,7 +285,7 @@ def hidden_note(shown: Sequence[Shown], threshold: float) -> str:
 
 
 def _panel(number: int) -> Panel:
-    with gr.Column(visible=False, min_width=260) as column:
+    with gr.Column(min_width=260, elem_classes="panel"):
         heading = gr.HTML(elem_id=f"heading-{number}")
         picture = gr.Image(
             label="Drawn answer",
@@ -266,10 +293,11 @@ def _panel(number: int) -> Panel:
             format="png",
             buttons=["download", "fullscreen"],
             elem_id=f"drawn-{number}",
+            elem_classes="drawn",
             alt_text="the picture with the answer drawn on it",
         )
         written = gr.HTML(elem_id=f"written-{number}")
-    return Panel(column, heading, picture, written)
+    return Panel(heading, picture, written)
 
 
 def _samples(examples: tuple[Example, ...]) -> list[list[str]]:

@@ -17,6 +17,7 @@ from .curves import curve_svg, metric_names
 from .prompts import TASKS, WITH_CLASSES
 from .results import escaped, message_html
 from .shelf import Shelf
+from .theme import presence
 from .training import Plan, Trainer, final_metrics, suggested
 from .try_tab import TryTab
 
@@ -69,7 +70,7 @@ def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab,
                 label="What the model is taught, decoded back from its text",
                 columns=4,
                 height=280,
-                visible=False,
+                visible=presence(False),
                 elem_id="overlays",
                 buttons=["download", "fullscreen"],
             )
@@ -122,7 +123,7 @@ def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab,
             found = trainer.check(data, task, out)
             plan = suggested(task, trainer.address(data), shelf.checked(model), found.usable)
         except MmtuneError as error:
-            return [message_html(str(error)), "", gr.update(visible=False), *unknown]
+            return [message_html(str(error)), "", gr.update(visible=presence(False)), *unknown]
         lines = replace(found, overlays=()).lines()  # they are shown, not named
         more = [f"and {len(lines) - _MOST_LINES} more lines"] if len(lines) > _MOST_LINES else []
         text = "\n".join([*lines[:_MOST_LINES], *more])
@@ -131,7 +132,7 @@ def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab,
         return [
             message_html(f"{found.usable} of {found.records} examples can be used. The recipe is filled in.", "note"),
             f'<pre class="report" tabindex="0">{escaped(text)}</pre>',
-            gr.update(value=pictures, visible=bool(pictures)),
+            gr.update(value=pictures, visible=presence(bool(pictures))),
             *[values[name] for name in _SETTINGS],
         ]
 
@@ -187,18 +188,18 @@ def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab,
         try:
             model = open_run(trainer, shelf, name or "")
         except MmtuneError as error:
-            return [message_html(str(error)), *[gr.skip()] * 5]
+            return [message_html(str(error)), *[gr.skip()] * (4 + len(first.asked_with))]
         setup, base = model.setup, model.base
         pair = [one for one in (base, model.name) if one in shelf.names]
         task = setup.task if setup is not None else "detection"
-        classes = list(setup.classes) if setup is not None and task in WITH_CLASSES else []
+        classes = list(setup.classes) if setup is not None and task in WITH_CLASSES else None
         return [
             message_html(f"{model.name} was opened beside {base}.", "note"),
-            gr.update(choices=list(shelf.names), value=pair, visible=True),
+            gr.update(choices=list(shelf.names), value=pair, visible=presence(True)),
             gr.update(value=task),
-            gr.update(choices=classes, value=classes) if classes else gr.skip(),
             gr.Tabs(selected="try"),
             gr.update(choices=list(shelf.names)),
+            *first.begun(task, pair, classes),
         ]
 
     quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -218,7 +219,7 @@ def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab,
     timer.tick(watched, run, seen, **quick)
     stop.click(stopped, run, [message, *seen], **quick)
     resume.click(resumed, run, [message, *seen], **quick)
-    use.click(opened, run, [message, first.models, first.task, first.classes, tabs, model], **quick)
+    use.click(opened, run, [message, first.models, first.task, tabs, model, *first.asked_with], **quick)
 
 
 def open_run(trainer: Trainer, shelf: Shelf, name: str) -> Any:

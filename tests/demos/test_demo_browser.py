@@ -1,7 +1,6 @@
 """The page in a browser: every task, both themes, desktop and phone, by keyboard alone, and a model taught in it."""
 
 import shutil
-import time
 import zipfile
 from pathlib import Path
 
@@ -62,10 +61,24 @@ class Visit:
 
     def choose(self, task):
         self.page.get_by_label(TASKS[task], exact=True).first.check()
-        self.page.wait_for_function("task => window.document.querySelector('#message') && task", arg=task)
 
-    def prompt(self):
-        return self.page.locator("#prompt textarea, #prompt input").input_value()
+    def wait_for_prompt(self, condition, value=None):
+        """Waits until the prompt, `text`, fulfils a condition of JavaScript on it and `value`."""
+        self.page.wait_for_function(
+            f"value => {{ const text = document.querySelector('#prompt textarea, #prompt input').value; "
+            f"return {condition} }}",
+            arg=value,
+        )
+
+    def ask(self, press=None):
+        """Asks, and returns when the answer to this very question has begun to come."""
+        self.page.evaluate(
+            """() => { window.begun = false; new MutationObserver((_, watching) => {
+            if (document.querySelector('#message .working')) { window.begun = true; watching.disconnect() } })
+            .observe(document.body, {childList: true, subtree: true}) }"""
+        )
+        (press or self.ask_button.click)()
+        self.page.wait_for_function("() => window.begun")
 
     def answered(self, panel=0):
         """Waits for a whole answer and returns its text."""
@@ -107,11 +120,8 @@ def test_every_task_is_asked_and_answered(visit, size, scheme):
     for task in TASKS:
         begun.choose(task)
         wanted = starts.get(task, "ocr" if task == "ocr" else "what is the opposite")
-        begun.page.wait_for_function(
-            "start => document.querySelector('#prompt textarea, #prompt input').value.startsWith(start)", arg=wanted
-        )
-        begun.ask_button.click()
-        begun.page.wait_for_timeout(300)
+        begun.wait_for_prompt("text.startsWith(value)", wanted)
+        begun.ask()
         text = begun.answered()
         assert text.strip()
         sees = task != "instruct"
@@ -124,8 +134,7 @@ def test_every_task_is_asked_and_answered(visit, size, scheme):
 @pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "dark"), (PHONE, "light")], ids=["desktop-dark", "phone-light"])
 def test_both_tabs_are_readable_in_the_other_themes(visit, size, scheme):
     begun = visit(size=size, scheme=scheme)
-    begun.ask_button.click()
-    begun.page.wait_for_timeout(300)
+    begun.ask()
     begun.answered()
     begun.assert_readable()
     begun.page.get_by_role("tab", name="Fine-tune").click()
@@ -135,8 +144,7 @@ def test_both_tabs_are_readable_in_the_other_themes(visit, size, scheme):
 
 def test_the_threshold_draws_anew_without_asking(visit, server):
     begun = visit()
-    begun.ask_button.click()
-    begun.page.wait_for_timeout(300)
+    begun.ask()
     begun.answered()
     asked = sum(server.batcher.sizes)
     before = begun.page.locator("#drawn-0 img").get_attribute("src")
@@ -164,15 +172,12 @@ def test_the_keyboard_is_enough(visit):
 
     tab_to("input[type=radio][value=captioning]")
     keyboard.press("Space")
-    begun.page.wait_for_function(
-        "() => document.querySelector('#prompt textarea, #prompt input').value === 'caption en'"
-    )
+    begun.wait_for_prompt("text === 'caption en'")
     tab_to("#examples button[aria-label='Example 2']")
     keyboard.press("Enter")
     tab_to("#ask")
     assert begun.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-    keyboard.press("Enter")
-    begun.page.wait_for_timeout(300)
+    begun.ask(lambda: keyboard.press("Enter"))
     assert begun.answered().strip()
 
 
@@ -181,15 +186,11 @@ def test_scripts_in_prompts_and_class_names_do_not_run(visit):
     nasty = "<img src=x onerror=alert(1)>${alert(2)}{{alert(3)}}<script>alert(4)</script>"
     begun.page.locator("#classes input").fill(nasty)
     begun.page.locator("#classes input").press("Enter")
-    begun.page.wait_for_function(
-        "() => document.querySelector('#prompt textarea, #prompt input').value.includes('onerror')"
-    )
-    begun.ask_button.click()
-    begun.page.wait_for_timeout(300)
+    begun.wait_for_prompt("text.includes('onerror')")
+    begun.ask()
     begun.answered()
     begun.page.locator("#prompt textarea, #prompt input").fill("detect " + "<b>" * 3 + nasty)
-    begun.ask_button.click()
-    begun.page.wait_for_timeout(300)
+    begun.ask()
     begun.answered()
     assert begun.alerts == []
     assert begun.page.evaluate("document.querySelectorAll('[onerror]').length") == 0
@@ -245,7 +246,6 @@ def test_a_model_is_taught_from_an_uploaded_folder(visit, server, tmp_path):
     assert f"AP {after:.3f}" in page.locator("#progress").inner_text()
     page.locator("#open").click()
     page.locator("#models").get_by_text(str(run)).wait_for()
-    begun.ask_button.click()
-    time.sleep(0.3)
+    begun.ask()
     begun.answered(1)
     assert begun.elsewhere == []

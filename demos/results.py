@@ -115,11 +115,14 @@ def as_coco(answer: Answer) -> dict[str, Any]:
 
 
 def tokens_html(prediction: Prediction) -> str:
-    """Returns the text token by token, shaded by confidence; every character of the model's is escaped."""
+    """Returns the text token by token, shaded by confidence; every character of the model's is escaped.
+
+    Locations are not shaded: beside each stand others that are as good, so that none of them is likely by itself.
+    """
     pieces = []
     for text, logprob in list(prediction.tokens)[:_MOST_SHADED]:
         probability = math.exp(min(logprob, 0.0))
-        level = sum(probability >= edge for edge in _LEVELS)
+        level = len(_LEVELS) if text.startswith("<loc") else sum(probability >= edge for edge in _LEVELS)
         told = escaped(f"{text!r}: {probability:.0%}")
         pieces.append(f'<span class="said level-{level}" title="{told}">{escaped(text)}</span>')
     if not pieces:

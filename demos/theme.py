@@ -103,7 +103,7 @@ CSS = """
 .dark .message:is(.note, .working) { background: #12332f; color: #d3f5ef; border-color: #2dd4bf; }
 .dark .tab-container button.selected { color: #5eead4 !important; }
 /* What has no content is not shown. The framework's own way is slower than answers are: it may come too late. */
-.panel:not(:has(.model)), .panel .drawn:not(:has(img)), body:not(:has(.panel .model)) .results {
+.answer:not(:has(.model)), .answer .drawn:not(:has(img)), body:not(:has(.answer .model)) .results {
   display: none !important; }
 h3.model { margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
 .pace { margin: 0; color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; }
@@ -121,17 +121,17 @@ h3.model { margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
   color: var(--body-text-color-subdued); }
 .legend .said { padding: 0 .4em; }
 .legend .level-4 { border: 1px solid var(--block-border-color); }
-.curves { display: flex; flex-wrap: wrap; gap: .8rem; }
-.curve { margin: 0; flex: 1 1 240px; min-width: 0; max-width: 360px; }
-.curve figcaption { font-weight: 600; }
-.curve svg { width: 100%; height: auto; }
-.curve text { fill: var(--body-text-color-subdued); font-size: 13px; }
-.curve .axis { stroke: var(--body-text-color-subdued); }
-.curve .grid { stroke: var(--block-border-color); stroke-dasharray: 4 4; }
-.curve polyline { fill: none; stroke: #0f766e; stroke-width: 2.5; }
-.curve circle { fill: #0f766e; }
-.dark .curve polyline { stroke: #5eead4; }
-.dark .curve circle { fill: #5eead4; }
+.charts { display: flex; flex-wrap: wrap; gap: .8rem; }
+.chart { margin: 0; flex: 1 1 240px; min-width: 0; max-width: 360px; }
+.chart figcaption { font-weight: 600; }
+.chart svg { width: 100%; height: auto; }
+.chart text { fill: var(--body-text-color-subdued); font-size: 12px; }
+.chart .axis { stroke: var(--body-text-color-subdued); }
+.chart .grid { stroke: var(--block-border-color); }
+.chart .line { fill: none; stroke: #0f766e; stroke-width: 2.5; }
+.chart .ring { fill: #0f766e; }
+.dark .chart .line { stroke: #5eead4; }
+.dark .chart .ring { fill: #5eead4; }
 .report { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 16rem; overflow-y: auto; margin: 0;
   font-family: var(--font-mono); font-size: .85rem; }
 .scores { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: 0; padding: 0; list-style: none; }

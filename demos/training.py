@@ -19,8 +19,8 @@ from mmtune.registry import task_class
 from mmtune.reporting import read_metrics
 from mmtune.reports.log_curves import read_log
 from mmtune.run_files import ADAPTER, LOG, METRICS, RECIPE, TRAINED
+from mmtune.training.log import metric_names
 
-from .curves import metric_names
 from .limits import LIMITS, Limits
 from .uploads import safe_name, unpacked
 

@@ -30,7 +30,8 @@ FIRST_TASK = "detection"
 THRESHOLD = 0.3
 
 _LEGEND = (
-    '<p class="legend"><span>confidence of a token:</span><span class="said level-0">below 30 %</span>'
+    '<p class="legend"><span>confidence of a token, locations left out:</span>'
+    '<span class="said level-0">below 30 %</span>'
     '<span class="said level-1">below 60 %</span><span class="said level-2">below 80 %</span>'
     '<span class="said level-3">below 95 %</span><span class="said level-4">above</span></p>'
 )
@@ -249,8 +250,16 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
     # Only what a visitor does is listened to: values that functions set would be answered with prompts made of halves.
     asked_with = [picture, pictures, texts, classes, question, language, threshold, prompt, message]
     task.input(begun, [task, models], asked_with, **quick)
-    for part in (classes, question, language, models):
+    for part in (question, language, models):
         part.input(rebuilt, built, [prompt, message], trigger_mode="always_last", **quick)
+    # The framework tells of typed classes in this way only; where there are classes, no other part is in the prompt.
+    classes.change(
+        lambda task, *rest: rebuilt(task, *rest) if task in WITH_CLASSES else (gr.skip(), gr.skip()),
+        built,
+        [prompt, message],
+        trigger_mode="always_last",
+        **quick,
+    )
     for dataset in (pictures, texts):
         dataset.click(
             example, [dataset, task, language, models], [picture, classes, question, prompt, message], **quick
@@ -285,7 +294,7 @@ def hidden_note(shown: Sequence[Shown], threshold: float) -> str:
 
 
 def _panel(number: int) -> Panel:
-    with gr.Column(min_width=260, elem_classes="panel"):
+    with gr.Column(min_width=260, elem_classes="answer"):
         heading = gr.HTML(elem_id=f"heading-{number}")
         picture = gr.Image(
             label="Drawn answer",

@@ -10,10 +10,11 @@ import gradio as gr
 
 from mmtune.errors import MmtuneError
 from mmtune.registry import task_class
-from mmtune.reports.log_curves import read_log
+from mmtune.reports.charts import line_chart
+from mmtune.reports.log_curves import read_curves
 from mmtune.run_files import LOG, RECIPE
+from mmtune.training.log import metric_names
 
-from .curves import curve_svg, metric_names
 from .prompts import TASKS, WITH_CLASSES
 from .results import escaped, message_html
 from .shelf import Shelf
@@ -253,11 +254,16 @@ def _progress_html(status: dict[str, Any], final: dict[str, float]) -> str:
 
 
 def _curves_html(folder: Path) -> str:
-    log = read_log(folder / LOG)
-    names = metric_names(log)
+    curves = read_curves(folder / LOG)
+    names = metric_names(curves)
     chosen = [name for name in _headlines(folder) if name in names] or list(names[:1])
-    curves = [curve_svg("loss", log.get("loss", []))] + [curve_svg(name, log[name]) for name in chosen[:2]]
-    return f'<div class="curves">{"".join(curves)}</div>'
+    last = max((line.x[-1] for line in curves.values()), default=1)
+    charts = [
+        line_chart(f"{name} {curves[name].y[-1]:.4g}", curves[name], across="step", x_range=(0, last))
+        for name in ("loss", *chosen[:2])
+        if name in curves
+    ]
+    return f'<div class="charts">{"".join(charts)}</div>'
 
 
 def _headlines(folder: Path) -> tuple[str, ...]:

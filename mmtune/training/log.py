@@ -3,7 +3,7 @@
 import csv
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,11 @@ from mmtune.files import atomic
 from mmtune.run_files import LOG
 
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "seconds", "examples_per_second", "gradient_norm")
+
+
+def metric_names(columns: Iterable[str]) -> tuple[str, ...]:
+    """Returns the columns of a log that are metrics."""
+    return tuple(name for name in columns if name not in COLUMNS)
 
 
 class CsvLog:

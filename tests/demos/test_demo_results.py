@@ -117,9 +117,10 @@ def test_confidence_is_shaded_by_probability():
         ("d", np.log(0.9)),
         ("e", np.log(0.99)),
         ("f", 0.0),
+        ("<loc0010>", np.log(0.1)),
     ]
     page = tokens_html(shown(tokens=tokens).answer.prediction)
-    levels = [page[page.index(f">{text}</span>") - 60 :].split("level-")[1][0] for text, _ in tokens]
-    assert levels == ["0", "1", "2", "3", "4", "4"]
+    levels = [page[: page.index(f">{html.escape(text)}</span>")].rsplit("level-")[-1][0] for text, _ in tokens]
+    assert levels == ["0", "1", "2", "3", "4", "4", "4"]
     assert "10%" in page
     assert "nothing was written" in tokens_html(shown().answer.prediction)

@@ -2,8 +2,9 @@
 
 import re
 
-from mmtune.demos.curves import curve_svg, metric_names
+from mmtune.reports.charts import Line, line_chart
 from mmtune.reports.log_curves import read_log
+from mmtune.training.log import metric_names
 
 LOG = (
     "step,epoch,loss,seconds,AP50\n5,0.1,2.5,1,\n10,0.2,1.5,1,\n10,,,,0.25\n15,0.3,nan,1,\n20,0.4,0.5,1,0.75\n25,0.5,0."
@@ -19,14 +20,15 @@ def test_a_log_is_read_as_far_as_it_is_written(tmp_path):
     assert read_log(tmp_path / "none.csv") == {}
 
 
-def points(svg):
-    (text,) = re.findall(r'polyline points="([^"]+)"', svg)
-    return [tuple(map(float, pair.split(","))) for pair in text.split()]
+def drawn(x, y):
+    chart = line_chart("<b>loss", Line(x, y), across="step")
+    assert "<b>" not in chart
+    (text,) = re.findall(r'polyline class="line" points="([^"]+)"', chart)
+    return [tuple(map(float, pair.split(","))) for pair in text.split()], chart
 
 
 def test_a_curve_is_drawn_to_scale():
-    drawn = points(curve_svg("loss", [(0, 4.0), (50, 2.0), (100, 0.0)]))
-    (x0, y0), (x1, y1), (x2, y2) = drawn
+    ((x0, y0), (x1, y1), (x2, y2), *_), _ = drawn([0, 50, 100], [4.0, 2.0, 0.0])
     assert abs((x0 + x2) / 2 - x1) < 0.11
     assert abs((y0 + y2) / 2 - y1) < 0.11
     assert x0 < x2
@@ -34,13 +36,12 @@ def test_a_curve_is_drawn_to_scale():
 
 
 def test_many_points_are_thinned_and_the_last_is_kept():
-    drawn = curve_svg("loss", [(step, 1.0 / (step + 1)) for step in range(10_001)])
-    assert len(points(drawn)) < 500
-    assert "at step 10000" in drawn
+    steps = range(10_001)
+    points, chart = drawn(steps, [1.0 / (step + 1) for step in steps])
+    assert len(points) < 500
+    assert "at step 10000" in chart
 
 
-def test_odd_curves_are_drawn_as_well():
-    assert "no values yet" in curve_svg("AP", [])
-    assert len(points(curve_svg("AP", [(5, 0.0)]))) == 1
-    assert len(points(curve_svg("AP", [(5, -1.0), (10, -1.0)]))) == 2
-    assert "<b>" not in curve_svg("<b>x", []).replace("</b>", "")
+def test_curves_without_extent_are_drawn_as_well():
+    assert len(set(drawn([5], [0.0])[0])) == 1
+    assert len(set(drawn([5, 10], [-1.0, -1.0])[0])) == 2

@@ -172,7 +172,7 @@ def evaluate(
     held = load(model) if isinstance(model, str) else model
     adapter = task_for(held, task, dataset.classes, options)
     display = Display(quiet=not verbose)
-    with display.evaluating(len(records)) as on_done:
+    with display.counting("evaluating", len(records)) as on_done:
         found = evaluate_records(
             held,
             adapter,

@@ -111,6 +111,24 @@ class Pictures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cache:
+    """Image tokens of a frozen vision tower, computed once a picture (`mmtune.training.features`).
+
+    Attributes:
+        features: "auto": in memory where they fit and pictures are seen more than once; "memory"; "disk": in files that
+            later runs use too; "off": computed in every step. They are never kept where that would be wrong: the tower
+            is tuned, or pictures are augmented.
+        memory_gib, disk_gib: Most that they may take.
+        folder: Where files lie; None: in the user's cache directory.
+    """
+
+    features: Literal["auto", "memory", "disk", "off"] = "auto"
+    memory_gib: float = 2.0
+    disk_gib: float = 20.0
+    folder: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that decides a run.
 
@@ -144,6 +162,7 @@ class Recipe:
         optimizer: AdamW.
         dense: Dense supervision, for tasks with boxes where the vision tower is tuned.
         pictures: How pictures are prepared, where that should not be as the checkpoint says.
+        cache: What is kept of a frozen vision tower.
         augment: Changes to training pictures.
         options: The task's own options.
         classes: Class names; empty: the data's.
@@ -177,6 +196,7 @@ class Recipe:
     optimizer: Optimizer = field(default_factory=Optimizer)
     dense: Dense = field(default_factory=Dense)
     pictures: Pictures = field(default_factory=Pictures)
+    cache: Cache = field(default_factory=Cache)
     augment: Augment = field(default_factory=Augment)
     options: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
@@ -215,6 +235,11 @@ class Recipe:
         if self.full and self.quantize:
             problems.append(f"quantize: weights in {self.quantize} cannot be trained: leave out full, or quantize")
         problems += self._dense_problems()
+        problems += [
+            f"cache.{name}: expected a number above 0, got {value}"
+            for name in ("memory_gib", "disk_gib")
+            if not 0 < (value := getattr(self.cache, name)) < math.inf
+        ]
         problems += self.pictures.problems()
         problems += _optimizer_problems(self.optimizer)
         try:

@@ -26,6 +26,7 @@ class Row:
         weights: For each suffix the weights of its tokens in the loss, same lengths.
         image: (size, size, 3) uint8, `NO_PIXELS` for a model that sees and is asked without a picture, or None for text
             models.
+        features: (tokens, width) image tokens in place of the picture, or None.
         dense: Targets of dense supervision, or None.
         record: Id of the record, for messages.
         labels: For each suffix what is to be predicted, where that is not what is read, same lengths; None: the suffix.
@@ -38,6 +39,7 @@ class Row:
     record: str = ""
     dense: DenseTargets | None = None
     labels: Sequence[Sequence[int]] | None = None
+    features: np.ndarray | None = None
 
     @property
     def text_length(self) -> int:
@@ -59,14 +61,15 @@ def collate(
     """Pads rows to one shape.
 
     Args:
-        rows: At least one; either all have an image or none has.
+        rows: At least one; either all have an image, or image tokens, or none has.
         image_tokens: Number of image tokens before the text, where there is an image.
         text_length, target_length: What to pad to; None: the longest row.
 
     Returns:
-        inputs: "images" (rows, size, size, 3) uint8 where there are images; "token_ids", "positions" and "segments"
-        (rows, text) int32, segments 0 for the prefix, 1, 2, ... for suffixes, -1 for padding; "targets" (rows, n)
-        int32, indices into image and text tokens of the position that predicts each label.
+        inputs: "images" (rows, size, size, 3) uint8 where there are images, "features" (rows, tokens, width) where
+        image tokens are known; "token_ids", "positions" and "segments" (rows, text) int32, segments 0 for the prefix,
+        1, 2, ... for suffixes, -1 for padding; "targets" (rows, n) int32, indices into image and text tokens of the
+        position that predicts each label.
         labels: "labels" (rows, n) int32; "weights" (rows, n) float32, which sum to 1 over each suffix with any weight.
     """
     width = text_length or max(row.text_length for row in rows)
@@ -101,6 +104,8 @@ def collate(
     inputs = {"token_ids": token_ids, "positions": positions, "segments": segments, "targets": targets}
     if rows[0].image is not None:
         inputs["images"] = np.stack([row.image for row in rows if row.image is not None])
+    if rows[0].features is not None:
+        inputs["features"] = np.stack([row.features for row in rows if row.features is not None])
     return inputs, {"labels": labels, "weights": weights}
 
 

@@ -80,12 +80,12 @@ class Display:
         self.console.print(f"step {row['step']}: {'  '.join(numbers[:SHOWN])}", highlight=False)
 
     @contextmanager
-    def evaluating(self, total: int) -> Iterator[Callable[[int], None]]:
-        """Shows a second bar while records are predicted."""
+    def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Shows a second bar while something is done `total` times, such as records predicted."""
         running = self._task is not None
         if not running:
             self._bar.start()
-        task = self._bar.add_task("evaluating", total=total, note="")
+        task = self._bar.add_task(what, total=total, note="")
         try:
             yield lambda count: self._bar.update(task, completed=count)
         finally:

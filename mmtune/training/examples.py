@@ -4,7 +4,7 @@ import hashlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -123,6 +123,19 @@ def fingerprint(examples: Sequence[Example]) -> str:
     return digest.hexdigest()
 
 
+class ImageTokens(Protocol):
+    """Image tokens that are known already."""
+
+    @property
+    def blank(self) -> np.ndarray:
+        """Those of no picture, (tokens, width) of zeros."""
+        ...
+
+    def of(self, record: Record) -> np.ndarray:
+        """Returns (tokens, width) of a record's picture; raises `DataError` when it cannot be decoded."""
+        ...
+
+
 class RowMaker:
     """Makes the row of an example in an epoch: the same row whenever and wherever it is asked for.
 
@@ -135,6 +148,7 @@ class RowMaker:
         seed: Seed of order, noise and augmentation.
         dense_side: Patches a side of dense targets; 0: none are made.
         resample: How pictures are brought to that side, see `mmtune.data.pixels.to_square`.
+        features: Image tokens where these are kept; None: rows have pictures.
     """
 
     def __init__(
@@ -147,6 +161,7 @@ class RowMaker:
         seed: int,
         dense_side: int = 0,
         resample: str = "bilinear",
+        features: ImageTokens | None = None,
     ):
         self.examples = examples
         self.faults: dict[str, str] = {}
@@ -157,6 +172,7 @@ class RowMaker:
         self._changes = changes if changes != Augment() else None
         self._seed = seed
         self._dense_side = dense_side
+        self._features = features
         self._lock = threading.Lock()
 
     def __call__(self, index: int, epoch: int) -> Row:
@@ -165,13 +181,21 @@ class RowMaker:
         record, weight = example.record, 1.0
         rng = np.random.default_rng([self._seed, epoch, index])
         image = None if self._image_size is None else NO_PIXELS
+        features = None
         if self._image_size is not None and self._task.needs_picture:
             try:
-                record, image = self._picture(record, rng)
+                if self._features is not None:
+                    image, features = None, self._features.of(record)
+                else:
+                    record, image = self._picture(record, rng)
             except DataError as error:
                 with self._lock:
                     self.faults[record.id] = str(error)
-                image, weight = np.zeros((self._image_size, self._image_size, 3), np.uint8), 0.0
+                weight = 0.0
+                if self._features is not None:
+                    features = self._features.blank
+                else:
+                    image = np.zeros((self._image_size, self._image_size, 3), np.uint8)
         targets = self._task.targets(record, example.query, rng)
         tokens = [tokenise(target, self._tokenizer, self._end) for target in targets]
         return Row(
@@ -182,6 +206,7 @@ class RowMaker:
             record.id,
             self._dense(record, rng) if self._dense_side else None,
             [suffix.labels for suffix in tokens],
+            features,
         )
 
     def _dense(self, record: Record, rng: np.random.Generator) -> DenseTargets | None:

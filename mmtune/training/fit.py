@@ -28,6 +28,7 @@ from mmtune.training.callbacks import Metrics, Milestones, Watch
 from mmtune.training.checkpoints import Checkpoints, Progress, write_trained
 from mmtune.training.display import Display
 from mmtune.training.examples import Example, RowMaker, fingerprint, list_examples
+from mmtune.training.features import choose_features
 from mmtune.training.log import Logs
 from mmtune.training.model import Trainer
 from mmtune.training.optimizer import default_learning_rate, make_optimizer
@@ -135,6 +136,7 @@ def _fit(
     progress = Progress(data=fingerprint(examples))
     if resume and checkpoints.latest is not None:
         progress = checkpoints.restore(trainer, progress.data)
+    features, pictures, kept = choose_features(recipe, model, examples, plan[progress.step :], task.needs_picture)
     display.start(
         recipe,
         model,
@@ -143,12 +145,25 @@ def _fit(
         step=progress.step,
         trainable=_count(trainer),
         faults=[*faults, *log.faults],
-        notes=laid_out,
+        notes=[*laid_out, *filter(None, [kept])],
     )
     resample = {} if model.spec.vision is None else {"resample": model.spec.vision.resample}
-    rows = RowMaker(examples, task, model.tokenizer, model.image_size, recipe.augment, recipe.seed, side, **resample)
+    rows = RowMaker(
+        examples,
+        task,
+        model.tokenizer,
+        model.image_size,
+        recipe.augment,
+        recipe.seed,
+        side,
+        features=features,
+        **resample,
+    )
     logs = Logs(out, _metric_names(task), progress.step)
     try:
+        if features is not None:
+            with display.counting("encoding pictures", len(pictures)) as on_done:
+                features.fill(pictures, on_done)
         if progress.step < recipe.steps and not progress.stopped:
             _run(trainer, recipe, plan, examples, rows, logs, checkpoints, progress, model, task, val, display)
         if val:
@@ -241,7 +256,7 @@ def _run(
 
 
 def _evaluate(model: Model, task: Task, val: Sequence[Record], display: Display) -> Evaluation:
-    with display.evaluating(len(val)) as on_done:
+    with display.counting("evaluating", len(val)) as on_done:
         return evaluate_records(model, task, val, on_done=on_done)
 
 

@@ -86,8 +86,8 @@ class Trainer(keras.Model):
         weights, precision = values(self._tree.held), jnp.dtype(self.recipe.precision)
         rematerialise = self.recipe.rematerialise
         outputs: dict[str, Any] = {}
-        features = None
-        if self._spec.vision is not None:
+        features = inputs.get("features")
+        if features is None and self._spec.vision is not None:
             images = inputs["images"]
             features = image_features(weights, self._spec, images, adapter, precision, rematerialise == "full")
             if frozen:

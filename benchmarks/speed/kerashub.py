@@ -1,0 +1,98 @@
+"""KerasHub's part: `python -m benchmarks.speed.kerashub CASE OPTION SIZE DATA BEGUN REPETITIONS`."""
+
+import os
+import sys
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+from benchmarks.speed.measuring import measure
+from benchmarks.speed.sizes import NEW, RANK, SIZES, build
+
+
+def lm_of(backbone: Any, option: str, case: str) -> Any:
+    """Returns KerasHub's model, compiled.
+
+    Args:
+        backbone: The weights.
+        option: "ships": LoRA wherever `enable_lora` puts it and the accuracy of the guide; "best": the decoder alone
+            and no metric, which is its fastest.
+        case: What is measured.
+    """
+    import keras
+    import keras_hub
+
+    lm = keras_hub.models.PaliGemmaCausalLM(preprocessor=None, backbone=backbone)
+    if case != "full":
+        backbone.enable_lora(RANK)
+        if option != "ships":
+            backbone.vit_encoder.trainable = False
+    lm.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        optimizer=keras.optimizers.AdamW(2e-5),
+        weighted_metrics=[keras.metrics.SparseCategoricalAccuracy()] if option == "ships" else [],
+    )
+    return lm
+
+
+def main(case: str, option: str, size: str, file: str, begun: str, repetitions: str) -> None:
+    """Reads its command line."""
+    import numpy as np
+
+    data = dict(np.load(file))
+    images = data["images"].astype(np.float32) / 127.5 - 1
+    prompts = data["prompts"]
+    backbone = build(SIZES[size])
+    if case.startswith("decode"):
+        _decode(backbone, images, prompts, float(begun), int(repetitions))
+        return
+    answers = data["answers"] if case == "captions" else data["answers"][:, :1]
+    count = answers.shape[1]
+    lm = lm_of(backbone, option, case)
+    tokens = np.concatenate([np.repeat(prompts, count, 0), answers.reshape(-1, answers.shape[-1])], 1)
+    rows = len(tokens)
+    responses = np.zeros_like(tokens, dtype=bool)
+    responses[:, prompts.shape[1] :] = True
+    inputs = {
+        "images": np.repeat(images, count, 0),
+        "token_ids": tokens,
+        "padding_mask": np.ones_like(tokens, dtype=bool),
+        "response_mask": responses,
+    }
+    labels = np.concatenate([tokens[:, 1:], np.zeros_like(tokens[:, :1])], 1)
+    weights = np.concatenate([responses[:, 1:], np.zeros_like(responses[:, :1])], 1).astype(np.float32)
+    whole = rows if option != "small batches" else len(images)
+
+    def run(steps: int) -> None:
+        x = {name: np.concatenate([value] * steps) for name, value in inputs.items()}
+        y, w = np.concatenate([labels] * steps), np.concatenate([weights] * steps)
+        lm.fit(x, y, sample_weight=w, batch_size=whole, shuffle=False, verbose=0)
+
+    trainable = sum(int(np.prod(v.shape)) for v in lm.trainable_variables)
+    measure(float(begun), run, int(repetitions), block=3 if case != "captions" else 1, trainable=trainable)
+
+
+def _decode(backbone: Any, images: Any, prompts: Any, begun: float, repetitions: int) -> None:
+    import keras_hub
+    import numpy as np
+
+    lm = keras_hub.models.PaliGemmaCausalLM(preprocessor=None, backbone=backbone)
+    lm.compile(sampler="greedy")
+    width = prompts.shape[1]
+    tokens = np.concatenate([prompts, np.zeros((len(prompts), NEW), np.int32)], 1)
+    mask = np.zeros_like(tokens)
+    mask[:, :width] = 1
+    written: list[list[int]] = []
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            answers = lm.generate(
+                {"images": images, "token_ids": tokens.copy(), "padding_mask": mask}, stop_token_ids=None
+            )
+            written[:] = np.asarray(answers["token_ids"])[:, width:].tolist()
+
+    measure(begun, run, repetitions, tokens=written)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

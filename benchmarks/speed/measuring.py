@@ -1,0 +1,58 @@
+"""What a contender measures of itself, in a process of its own, and prints as one line of JSON."""
+
+import json
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One contender's run.
+
+    Attributes:
+        seconds: Of each repetition, by the clock.
+        cpu: Of each repetition, of all cores together.
+        first: Seconds of the first one, which compiles.
+        peak_gib: Most memory of the process.
+        started: Seconds from the start of the process to the end of the first one.
+        tokens: What was written, for a check that contenders agree; empty where nothing is.
+        trainable: Trained parameters.
+        flops: Of one repetition, as XLA counts them; 0: not known.
+    """
+
+    seconds: list[float]
+    cpu: list[float]
+    first: float
+    peak_gib: float
+    started: float
+    tokens: list[list[int]] = field(default_factory=list)
+    trainable: int = 0
+    flops: float = 0.0
+
+
+def measure(begun: float, run: Callable[[int], object], repetitions: int, block: int = 1, **more: object) -> None:
+    """Measures and prints.
+
+    Args:
+        begun: `time.time()` when the process was started.
+        run: Does the work so many times and returns when it is done.
+        repetitions: How often a block is measured.
+        block: Times that the work is done in one measurement: what a trainer does once a call is shared out.
+        **more: Further members of `Measured`.
+    """
+    start = time.perf_counter()
+    run(1)
+    first = time.perf_counter() - start
+    started = time.time() - begun
+    run(1)
+    seconds, cpu = [], []
+    for _ in range(repetitions):
+        clock, process = time.perf_counter(), time.process_time()
+        run(block)
+        seconds.append((time.perf_counter() - clock) / block)
+        cpu.append((time.process_time() - process) / block)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    found = Measured(seconds, cpu, first, peak, started, **more)  # pyright: ignore[reportArgumentType]
+    print(json.dumps(asdict(found)), flush=True)

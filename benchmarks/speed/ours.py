@@ -1,0 +1,164 @@
+"""mmtune's part of the comparison: `python -m benchmarks.speed.ours CASE OPTION SIZE DATA BEGUN REPETITIONS`.
+
+Also `export SIZE FOLDER` and `peak`.
+"""
+
+import sys
+from typing import Any
+
+import mmtune  # noqa: F401  (first: it prepares malloc)
+from benchmarks.speed.measuring import measure
+from benchmarks.speed.sizes import NEW, RANK, SIZES, build
+
+NEVER = -1  # no token has this id: an answer goes on to its end
+
+
+def trainer_of(model: Any, full: bool) -> Any:
+    """Returns what trains the model, compiled as `mmtune train` does it."""
+    from mmtune.models.lora_config import LoRA
+    from mmtune.recipe import Optimizer, Recipe
+    from mmtune.training.model import Trainer
+    from mmtune.training.optimizer import make_optimizer
+
+    recipe = Recipe(
+        task="captioning",
+        data="generated",
+        steps=1000,
+        full=full,
+        lora=LoRA(rank=RANK, targets=("q_proj", "v_proj")),
+        precision=model.precision,
+        optimizer=Optimizer(learning_rate=2e-5),
+    )
+    if not full:
+        model.add_lora(recipe.lora, 0)
+    trainer = Trainer(model, recipe)
+    trainer.compile(optimizer=make_optimizer(recipe, recipe.steps or 1))
+    return trainer
+
+
+def rows_of(data: Any, case: str, features: Any) -> list[Any]:
+    """Returns a row a picture, with one answer or with five."""
+    from mmtune.data.batch import Row
+
+    rows = []
+    for place, (image, prompt, answers) in enumerate(
+        zip(data["images"], data["prompts"], data["answers"], strict=True)
+    ):
+        chosen = answers if case == "captions" else answers[:1]
+        kept = None if features is None else features[place]
+        rows.append(
+            Row(
+                prompt.tolist(),
+                [answer.tolist() for answer in chosen],
+                [[1.0] * len(answer) for answer in chosen],
+                image if features is None else None,
+                features=kept,
+            )
+        )
+    return rows
+
+
+def train(case: str, option: str, model: Any, data: Any, begun: float, repetitions: int) -> None:
+    """Measures a training step."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    from mmtune.data.batch import collate
+    from mmtune.decoding.engine import encode
+    from mmtune.models.linear import NO_ADAPTER
+
+    trainer = trainer_of(model, full=case == "full")
+    features = None
+    if option == "cached":
+        weights = model.weights()
+        features = np.asarray(
+            encode(weights.tree, weights.spec, jnp.asarray(data["images"]), NO_ADAPTER, dtype=jnp.dtype(weights.dtype))
+        )
+    batch = collate(rows_of(data, case, features), model.spec.image_tokens)
+
+    def run(steps: int) -> None:
+        trainer.fit((batch for _ in range(steps)), steps_per_epoch=steps, shuffle=False, verbose=0)
+
+    trainable = sum(int(np.prod(v.shape)) for v in trainer.trainable_variables)
+    measure(begun, run, repetitions, block=3, trainable=trainable, flops=flops_of(trainer, batch))
+
+
+def flops_of(trainer: Any, batch: Any) -> float:
+    """Returns XLA's count of a step's operations."""
+    import jax
+
+    trainer.optimizer.build(trainer.trainable_variables)
+    state = tuple(
+        [variable.value for variable in variables]
+        for variables in (trainer.trainable_variables, trainer.non_trainable_variables, trainer.optimizer.variables, [])
+    )
+    found = jax.jit(trainer.train_step).lower(state, batch).cost_analysis()
+    return float((found or {}).get("flops", 0.0))
+
+
+def peak() -> None:
+    """Prints the machine's operations a second in products of matrices, float32, as JAX multiplies them."""
+    import time
+
+    import jax
+    import jax.numpy as jnp
+
+    side = 2048
+    matrix = jnp.ones((side, side), jnp.float32)
+    product = jax.jit(jnp.matmul)
+    product(matrix, matrix).block_until_ready()
+    best = 0.0
+    for _ in range(10):
+        start = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        best = max(best, 2 * side**3 / (time.perf_counter() - start))
+    print(best)
+
+
+def decode(model: Any, data: Any, begun: float, repetitions: int) -> None:
+    """Measures writing `NEW` tokens for every picture."""
+    from dataclasses import replace
+
+    from mmtune.decoding.generate import Request, generate
+
+    weights = replace(model.weights(), eos=NEVER)
+    requests = [Request(prompt.tolist(), image) for image, prompt in zip(data["images"], data["prompts"], strict=True)]
+    written: list[list[int]] = []
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            answers = generate(weights, requests, max_tokens=NEW, batch_size=len(requests))
+            written[:] = [list(answer.ids) for answer in answers]
+
+    measure(begun, run, repetitions, tokens=written)
+
+
+def export(size: str, folder: str) -> None:
+    """Writes the model as transformers reads it."""
+    from pathlib import Path
+
+    from mmtune.model import Model
+    from mmtune.models.hf_export import write_checkpoint
+    from mmtune.models.tiny import tiny_tokenizer
+
+    model = Model(build(SIZES[size]), tiny_tokenizer(), name=size)
+    write_checkpoint(Path(folder), model.spec, model.variables, "float32", tokens={"image_token_index": 1})
+
+
+def main(case: str, option: str, size: str, file: str, begun: str, repetitions: str) -> None:
+    """Reads its command line."""
+    import numpy as np
+
+    from mmtune.model import Model
+    from mmtune.models.tiny import tiny_tokenizer
+
+    model = Model(build(SIZES[size]), tiny_tokenizer(), name=size)
+    data = dict(np.load(file))
+    if case.startswith("decode"):
+        decode(model, data, float(begun), int(repetitions))
+    else:
+        train(case, option, model, data, float(begun), int(repetitions))
+
+
+if __name__ == "__main__":
+    {"peak": peak, "export": export}.get(sys.argv[1], lambda *rest: main(sys.argv[1], *rest))(*sys.argv[2:])

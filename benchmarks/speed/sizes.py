@@ -1,0 +1,99 @@
+"""Sizes of the models that are measured: PaliGemma in its own proportions, small enough for two cores, and as it is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Size:
+    """A PaliGemma.
+
+    Attributes:
+        hidden, mlp, layers, heads, head: Of the decoder, with one key and value head.
+        vocabulary: Tokens.
+        vision_hidden, vision_mlp, vision_layers, vision_heads: Of the tower.
+        image, patch: Sides in pixels.
+    """
+
+    hidden: int = 384
+    mlp: int = 4096
+    layers: int = 7
+    heads: int = 4
+    head: int = 96
+    vocabulary: int = 25_600
+    vision_hidden: int = 256
+    vision_mlp: int = 956
+    vision_layers: int = 10
+    vision_heads: int = 4
+    image: int = 224
+    patch: int = 14
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens of a picture."""
+        return (self.image // self.patch) ** 2
+
+
+SIZES = {
+    # Vision, body and vocabulary head share the work as in the 3B: 0.2 to 1 to 0.27.
+    "mini": Size(),
+    # The real vocabulary on a narrow body.
+    "wide": Size(vocabulary=257_152),
+    # For looking whether everything runs.
+    "dot": Size(64, 128, 2, 2, 32, 512, 32, 64, 2, 2, 56, 14),
+    # The real shapes.
+    "3b": Size(2048, 16_384, 18, 8, 256, 257_152, 1152, 4304, 27, 16),
+}
+
+PROMPT, TARGET, NEW, RANK = 8, 64, 32, 8
+"""Tokens of a prompt, of an answer that is trained on, of an answer that is written; rank of the adapter."""
+FIRST_TEXT = 5  # tokens below have meanings of their own
+
+
+def build(size: Size) -> Any:
+    """Returns a random PaliGemma as KerasHub builds it, the same each time.
+
+    Its embedding has the deviation 1 / sqrt(width), so that logits have unit scale, and its last norm random signs:
+    otherwise each token's likeliest successor is itself, and equal answers would mean little.
+    """
+    import keras
+    import keras_hub
+
+    keras.utils.set_random_seed(1)
+    backbone = keras_hub.models.PaliGemmaBackbone(
+        vocabulary_size=size.vocabulary,
+        image_size=size.image,
+        num_layers=size.layers,
+        num_query_heads=size.heads,
+        num_key_value_heads=1,
+        hidden_dim=size.hidden,
+        intermediate_dim=2 * size.mlp,  # KerasHub counts gate and up projection together
+        head_dim=size.head,
+        vit_patch_size=size.patch,
+        vit_num_heads=size.vision_heads,
+        vit_hidden_dim=size.vision_hidden,
+        vit_num_layers=size.vision_layers,
+        vit_intermediate_dim=size.vision_mlp,
+    )
+    rng = np.random.default_rng(2)
+    embedding = rng.normal(0, size.hidden**-0.5, (size.vocabulary, size.hidden)).astype(np.float32)
+    backbone.token_embedding.embeddings.assign(embedding)
+    for layer in backbone.transformer_layers:
+        for dense in (layer.attention.output_dense, layer.ffw_linear):
+            dense.kernel.assign(0.5 * np.asarray(dense.kernel))
+    backbone.layer_norm.scale.assign(rng.normal(-1, 1, size.hidden).astype(np.float32))
+    return backbone
+
+
+def write_data(file: Path, size: Size, rows: int) -> None:
+    """Writes pictures (rows, image, image, 3) uint8, prompts (rows, PROMPT) and answers (rows, 5, TARGET) int32."""
+    rng = np.random.default_rng(0)
+    np.savez(
+        file,
+        images=rng.integers(0, 256, (rows, size.image, size.image, 3), np.uint8),
+        prompts=rng.integers(FIRST_TEXT, size.vocabulary - 10, (rows, PROMPT)).astype(np.int32),
+        answers=rng.integers(FIRST_TEXT, size.vocabulary - 10, (rows, 5, TARGET)).astype(np.int32),
+    )

@@ -1,0 +1,108 @@
+"""The part of transformers and PEFT: `python transformers_peft.py CASE OPTION FOLDER DATA BEGUN REPETITIONS`.
+
+It imports neither Keras nor mmtune, so that an environment with torch alone can run it.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.speed.measuring import measure
+from benchmarks.speed.sizes import NEW, RANK
+
+
+def main(case: str, option: str, folder: str, file: str, begun: str, repetitions: str) -> None:
+    """Reads its command line."""
+    import numpy as np
+    import torch
+    from transformers import PaliGemmaForConditionalGeneration
+
+    data = dict(np.load(file))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = PaliGemmaForConditionalGeneration.from_pretrained(folder).to(device)
+    image_token, image_tokens = model.config.image_token_id, model.config.vision_config.num_image_tokens
+    pixels = torch.tensor(data["images"].astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2).to(device)
+    prompts = torch.tensor(data["prompts"].astype(np.int64), device=device)
+    pictured = torch.full((len(prompts), image_tokens), image_token, device=device)
+    if case.startswith("decode"):
+        _decode(model.eval(), pixels, torch.cat([pictured, prompts], 1), float(begun), int(repetitions))
+        return
+    answers = data["answers"] if case == "captions" else data["answers"][:, :1]
+    count = answers.shape[1]
+    texts = torch.tensor(answers.reshape(-1, answers.shape[-1]).astype(np.int64), device=device)
+    prefix = torch.cat([pictured, prompts], 1).repeat_interleave(count, 0)
+    ids = torch.cat([prefix, texts], 1)
+    inputs = {
+        "input_ids": ids,
+        "pixel_values": pixels.repeat_interleave(count, 0),
+        "attention_mask": torch.ones_like(ids),
+        "token_type_ids": torch.cat([torch.zeros_like(prefix), torch.ones_like(texts)], 1),
+    }
+    labels = torch.cat([torch.full_like(prefix, -100), texts], 1)
+    model, trained = _trained(model, full=case == "full")
+    optimizer = torch.optim.AdamW(trained, lr=2e-5)
+    whole = len(ids) if option != "small batches" else len(pixels)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            for start in range(0, len(ids), whole):
+                part = slice(start, start + whole)
+                _step(model, {name: value[part] for name, value in inputs.items()}, labels[part], option)
+                optimizer.step()
+                optimizer.zero_grad()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    trainable = sum(parameter.numel() for parameter in trained)
+    measure(float(begun), run, int(repetitions), block=3 if case != "captions" else 1, trainable=trainable)
+
+
+def _trained(model: Any, full: bool) -> tuple[Any, list[Any]]:
+    if full:
+        return model.train(), list(model.parameters())
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=RANK, target_modules=r".*language_model.*\.(q_proj|v_proj)", task_type="CAUSAL_LM")
+    adapted = get_peft_model(model, config).train()
+    return adapted, [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+
+
+def _step(model: Any, inputs: dict[str, Any], labels: Any, option: str) -> None:
+    import torch
+
+    if option == "ships":
+        model(**inputs, labels=labels).loss.backward()
+        return
+    # Only the positions that predict go through the vocabulary.
+    count = int((labels[0] != -100).sum())
+    logits = model(**inputs, logits_to_keep=count + 1).logits[:, :-1]
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels[:, -count:].flatten())
+    loss.backward()
+
+
+def _decode(model: Any, pixels: Any, ids: Any, begun: float, repetitions: int) -> None:
+    import torch
+
+    written: list[list[int]] = []
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            with torch.inference_mode():
+                answers = model.generate(
+                    input_ids=ids,
+                    pixel_values=pixels,
+                    attention_mask=torch.ones_like(ids),
+                    max_new_tokens=NEW,
+                    min_new_tokens=NEW,
+                    do_sample=False,
+                    eos_token_id=None,
+                )
+            written[:] = answers[:, ids.shape[1] :].tolist()
+
+    measure(begun, run, repetitions, tokens=written)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,5 +1,6 @@
 """Segmentation: `segment cat ; dog` -> `<loc0000>x4 <seg000>x16 cat ; ...`; referring expressions without a label."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from mmtune.codecs.mask_runs import mask_pixels, pasted_counts
 from mmtune.codecs.masks import MaskCodec
 from mmtune.data.masks import mask_area, mask_edges
 from mmtune.data.suffixes import asked_classes, decoded_texts, names_all_classes
-from mmtune.errors import ModelError, UsageError
+from mmtune.errors import ModelError, RecipeError, UsageError
 from mmtune.object_task import ObjectOptions, ObjectTask, arranged, box_items, read_answers
 from mmtune.records import Box, Mask, Output, Prediction, Query, Record, Span, Target
 
@@ -43,6 +44,8 @@ class SegmentationOptions(ObjectOptions):
     Attributes:
         prompt: As for all objects, and "referring": every record's own prefix is an expression for one object, whose
             answer has no label.
+        mask_weight: Weight in the loss of each of a mask's sixteen codes; all other tokens weigh 1. Below 1 where the
+            model knows masks already and is to learn new names for them: the codes would drown these.
         codec: What the segmentation tokens mean: "small", "public", the path of an .npz file, or "auto": public for
             the vocabulary of a pretrained PaliGemma, small for any other.
         codec_id: Name and fingerprint of the codec that a run was taught; filled in by training.
@@ -50,8 +53,14 @@ class SegmentationOptions(ObjectOptions):
 
     prompts: ClassVar[tuple[str, ...]] = ("all", "per_class", "referring")
 
+    mask_weight: float = 1.0
     codec: str = _AUTO
     codec_id: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.mask_weight < math.inf:
+            raise RecipeError([f"options.mask_weight: expected 0 or more, got {self.mask_weight}"])
 
 
 @final
@@ -173,7 +182,8 @@ class Segmentation(ObjectTask):
         codes = [
             codes[source] if source >= 0 else rng.integers(0, CODES, SEGMENTS).tolist() for source in noisy.sources
         ]
-        return (box_spans(noisy.boxes, record.size, codes, noisy.shown(boxes, query.labels, rng)),)
+        shown = noisy.shown(boxes, query.labels, rng)
+        return (box_spans(noisy.boxes, record.size, codes, shown, self.options.mask_weight),)
 
     def parse(self, record: Record, answers: Sequence[tuple[Query, Output]]) -> Prediction:
         """Reads the masks of all answers.

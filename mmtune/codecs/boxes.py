@@ -134,6 +134,7 @@ def box_spans(
     size: tuple[int, int],
     segments: Sequence[Sequence[int]] | None = None,
     shown: Sequence[str | None] | None = None,
+    segment_weight: float = 1.0,
 ) -> Target:
     """Returns the text of the boxes as weighted spans: coordinates of noise boxes weigh 0, everything else 1.
 
@@ -142,18 +143,20 @@ def box_spans(
         size: (width, height) of the picture in pixels.
         segments: For each box the numbers of the segmentation tokens behind its location tokens; None: none.
         shown: For each box the label that the decoder reads in place of its own, or None; None: their own.
+        segment_weight: Weight of segmentation tokens, of noise boxes always 0.
 
     Returns:
-        As few spans as possible, none for no boxes; every border lies at a location token.
+        As few spans as possible, none for no boxes; every border lies at a location or segmentation token.
     """
     spans: list[Span] = []
     for index, box in enumerate(boxes):
         locations = "".join(f"<loc{number:04d}>" for number in to_bins(box, size))
-        locations += "" if segments is None else "".join(f"<seg{number:03d}>" for number in segments[index])
+        codes = "" if segments is None else "".join(f"<seg{number:03d}>" for number in segments[index])
         separator = SEPARATOR if index + 1 < len(boxes) else ""
         read = None if shown is None or shown[index] is None else f" {shown[index]}{separator}"
         label = Span(f" {box.label}{separator}", shown=read)
-        for span in (Span(locations, 0.0 if box.label == NOISE_LABEL else 1.0), label):
+        real = 0.0 if box.label == NOISE_LABEL else 1.0
+        for span in (Span(locations, real), *([Span(codes, real * segment_weight)] if codes else []), label):
             if spans and spans[-1].weight == span.weight and spans[-1].shown is span.shown is None:
                 spans[-1] = Span(spans[-1].text + span.text, span.weight)
             else:

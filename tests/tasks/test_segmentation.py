@@ -126,6 +126,25 @@ def test_noise_has_codes_and_no_loss_but_on_its_label(tokenizer):
         assert (len(found.masks), found.invalid) == (real, 0)
 
 
+def test_codes_weigh_as_much_as_the_options_say(tokenizer):
+    task = task_of(noise_boxes=4, mask_weight=0.25, order="raster")
+    (query,) = task.queries(RECORD)
+    tokens = tokenise(task.targets(RECORD, query, np.random.default_rng(0))[0], tokenizer)
+    real = noise = 0
+    for place, token in enumerate(tokens.ids):
+        if tokenizer.loc <= token < tokenizer.loc + 1024:
+            assert tokens.weights[place] in (0, 1)
+        elif token >= tokenizer.seg:
+            assert tokens.weights[place] in (0, 0.25)
+            real += tokens.weights[place] > 0
+            noise += tokens.weights[place] == 0
+        else:
+            assert tokens.weights[place] in (0, 1)  # noise: the first token of its label alone
+    assert (real, noise) == (16 * len(RECORD.masks), 16 * (4 - len(RECORD.masks)))
+    with pytest.raises(RecipeError, match="mask_weight"):
+        task_of(mask_weight=-1.0)
+
+
 @pytest.mark.parametrize(
     ("record", "words"),
     [

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mmtune.cli.output import check_outputs, write_json
+from mmtune.sharding.canvas import check_ending
 
 
 def plan(
@@ -23,10 +24,15 @@ def plan(
     hbm: Annotated[float | None, typer.Option(help="GiB of each device; left out: that of the chip.")] = None,
     chip: Annotated[str, typer.Option(help="v5e, v5p, v6e, A100, H100 or H200.")] = "v5p",
     layout: Annotated[Path | None, typer.Option(help="File for the layout of every variable.")] = None,
+    draw: Annotated[
+        Path | None, typer.Option(help="Draw how each kind of weight is cut: a file that ends in .svg or .png.")
+    ] = None,
     json: Annotated[str | None, typer.Option(help="Write the figures to this file ('-': standard output).")] = None,
 ) -> None:
     """Say what a training takes on devices that are not there: memory, exchange and time on each."""
-    check_outputs(json, layout)
+    check_outputs(json, layout, draw)
+    if draw is not None:
+        check_ending(draw)
     from mmtune.sharding.mesh import parse_mesh
 
     devices = math.prod(parse_mesh(mesh).values())
@@ -36,8 +42,10 @@ def plan(
     from rich.console import Console
 
     from mmtune.files import write_text
-    from mmtune.planning.report import figures, print_plan
+    from mmtune.planning.report import figures, mesh_text, print_plan
     from mmtune.planning.request import planned
+    from mmtune.sharding.canvas import write_drawing
+    from mmtune.sharding.drawing import draw_layout
     from mmtune.sharding.table import table_text
 
     console = Console(stderr=json == "-")
@@ -56,4 +64,6 @@ def plan(
     print_plan(console, request, numbers)
     if layout is not None:
         write_text(layout, table_text(found.rows))
+    if draw is not None:
+        write_drawing(draw, draw_layout(f"{model} on {mesh_text(request.mesh)}", found.rows, request.mesh))
     write_json(numbers, json)

@@ -1,5 +1,6 @@
 """A plan as a table and as numbers."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -38,17 +39,19 @@ def figures(request: Request, plan: Plan) -> dict[str, Any]:
     }
 
 
+def mesh_text(mesh: Mapping[str, int]) -> str:
+    """Returns a mesh for people, such as "data=2 x model=4"."""
+    return " x ".join(f"{axis}={size}" for axis, size in mesh.items())
+
+
 def print_plan(console: Console, request: Request, found: dict[str, Any]) -> None:
     """Prints what `figures` returned."""
-    mesh = " x ".join(f"{axis}={size}" for axis, size in found["mesh"].items())
     recipe = request.recipe
     how = "all weights" if recipe.full else f"LoRA rank {recipe.lora.rank}"
     base = f"{recipe.precision}, base in {recipe.quantize}" if recipe.quantize else recipe.precision
-    console.print(
-        f"{found['model']} on {mesh}: {how} ({found['trainable']:,} numbers train), {base}, {recipe.batch_size} rows "
-        f"of {request.spec.image_tokens + request.length} tokens",
-        highlight=False,
-    )
+    rows = f"{recipe.batch_size} rows of {request.spec.image_tokens + request.length} tokens"
+    what = f"{how} ({found['trainable']:,} numbers train), {base}, {rows}"
+    console.print(f"{found['model']} on {mesh_text(found['mesh'])}: {what}", highlight=False)
     table = Table("on each device", box=None)
     table.add_column("GiB", justify="right")
     shown = {

@@ -90,6 +90,7 @@ def test_the_command(tmp_path):
         (["tiny", "--mesh", "data=3", "--batch-size", "4"], "a batch of 4 rows cannot be divided over data=3"),
         (["tiny", "--full", "--quantize", "int8"], "quantize"),
         (["tiny", "--seq-len", "0"], "seq-len: expected 1 or more"),
+        (["tiny", "--draw", "layout.pdf"], "layout.pdf: expected a file that ends in .svg or .png"),
     ],
 )
 def test_wrong_usage_is_a_sentence(words, said):

@@ -17,6 +17,9 @@ def plan(
     batch_size: Annotated[int, typer.Option(help="Rows a step, over all devices.")] = 8,
     seq_len: Annotated[int, typer.Option(help="Text tokens of a row; those of its picture come on top.")] = 512,
     lora_rank: Annotated[int, typer.Option(help="Rank of the adapter.")] = 8,
+    lora_targets: Annotated[
+        str | None, typer.Option(help="Modules that the adapter stands on, such as q_proj,v_proj; left out: all.")
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Train all weights instead.")] = False,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "bfloat16",
     quantize: Annotated[str | None, typer.Option(help="int8 or int4: the base weights under an adapter.")] = None,
@@ -52,7 +55,7 @@ def plan(
     settings: dict[str, Any] = {
         "mesh": mesh,
         "batch_size": batch_size,
-        "lora": {"rank": lora_rank},
+        "lora": {"rank": lora_rank, **({"targets": lora_targets.split(",")} if lora_targets else {})},
         "full": full,
         "precision": dtype,
         "quantize": quantize,

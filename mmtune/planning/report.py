@@ -7,8 +7,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mmtune.planning.chips import step_seconds
+from mmtune.planning.parameters import Parameters, keras_hub_lora, peft_lora
 from mmtune.planning.plan import Plan
 from mmtune.planning.request import Request
+from mmtune.sharding.table import size_text
 
 _GIB = 2**30
 
@@ -22,6 +24,11 @@ def figures(request: Request, plan: Plan) -> dict[str, Any]:
         "batch_size": request.recipe.batch_size,
         "seq_len": request.length,
         "trainable": plan.trainable,
+        "parameters": {"before": _parameters(plan.before), "after": _parameters(plan.after)},
+        "queries_and_values": {
+            "keras_hub": keras_hub_lora(request.spec, request.recipe.lora.rank),
+            "peft": peft_lora(request.spec, request.recipe.lora.rank),
+        },
         "weights": plan.weights,
         "optimizer": plan.optimizer,
         "gradients": plan.gradients,
@@ -52,6 +59,7 @@ def print_plan(console: Console, request: Request, found: dict[str, Any]) -> Non
     rows = f"{recipe.batch_size} rows of {request.spec.image_tokens + request.length} tokens"
     what = f"{how} ({found['trainable']:,} numbers train), {base}, {rows}"
     console.print(f"{found['model']} on {mesh_text(found['mesh'])}: {what}", highlight=False)
+    _print_parameters(console, request, found)
     table = Table("on each device", box=None)
     table.add_column("GiB", justify="right")
     shown = {
@@ -69,3 +77,32 @@ def print_plan(console: Console, request: Request, found: dict[str, Any]) -> Non
         console.print(f"{kind}: {one['count']} a step, {one['bytes'] / _GIB:.2f} GiB", highlight=False)
     work = f"{found['flops'] / 1e12:.2f} TFLOP a step"
     console.print(f"{work}; at least {found['step_seconds']:.3f} s on {found['chip']}", highlight=False)
+
+
+def _parameters(found: Parameters) -> dict[str, dict[str, int]]:
+    return {
+        name: {"numbers": count.numbers, "bytes": count.bytes}
+        for name, count in (("total", found.total), ("trainable", found.trainable), ("non_trainable", found.frozen))
+    }
+
+
+def _print_parameters(console: Console, request: Request, found: dict[str, Any]) -> None:
+    """Prints the numbers before and after, and what an adapter would have in other shapes."""
+    recipe = request.recipe
+    before, after = found["parameters"]["before"], found["parameters"]["after"]
+    table = Table("parameters", box=None)
+    for title in ("as it is", "", "in this run" if recipe.full else "with LoRA", ""):
+        table.add_column(title, justify="right")
+    for name, title in (("total", "total"), ("trainable", "trainable"), ("non_trainable", "non-trainable")):
+        cells = [
+            cell for one in (before[name], after[name]) for cell in (f"{one['numbers']:,}", size_text(one["bytes"]))
+        ]
+        table.add_row(title, *cells)
+    console.print(table)
+    if not recipe.full:
+        other = found["queries_and_values"]
+        console.print(
+            f"LoRA on queries and values alone would train {other['peft']:,} numbers: A is shared by the heads, as in "
+            f"PEFT. KerasHub's enable_lora has an A for each head: {other['keras_hub']:,}",
+            highlight=False,
+        )

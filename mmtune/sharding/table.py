@@ -38,7 +38,7 @@ class Row:
     @property
     def whole_bytes(self) -> int:
         """Bytes of the whole variable."""
-        return math.prod(self.shape) * _width(self.dtype)
+        return math.prod(self.shape) * itemsize(self.dtype)
 
     @property
     def spec(self) -> str:
@@ -153,7 +153,7 @@ def _row(variable: Any, weight: str | None = None, of_optimizer: bool = False) -
         given = tuple(getattr(sharding, "spec", ()))
         axes = tuple(given) + (None,) * (len(shape) - len(given))
         here = sharding.shard_shape(shape)
-    size = math.prod(here) * _width(variable.dtype)
+    size = math.prod(here) * itemsize(variable.dtype)
     return Row(variable.path, shape, str(variable.dtype), axes, size, weight, of_optimizer)
 
 
@@ -166,7 +166,8 @@ def sharding_of(variable: Any) -> Any:
     return getattr(layout, "backend_layout", layout)
 
 
-def _width(dtype: str) -> int:
+def itemsize(dtype: str) -> int:
+    """Returns the bytes of a number of a dtype."""
     import ml_dtypes
     import numpy as np
 

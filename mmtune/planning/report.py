@@ -7,12 +7,13 @@ from rich.console import Console
 from rich.table import Table
 
 from mmtune.planning.chips import step_seconds
+from mmtune.planning.compiled import Compiled
 from mmtune.planning.parameters import Parameters, keras_hub_lora, peft_lora
 from mmtune.planning.plan import Plan
 from mmtune.planning.request import Request
 from mmtune.sharding.table import size_text
 
-_GIB = 2**30
+GIB = 2**30
 
 
 def figures(request: Request, plan: Plan) -> dict[str, Any]:
@@ -34,16 +35,19 @@ def figures(request: Request, plan: Plan) -> dict[str, Any]:
         "gradients": plan.gradients,
         "temporary": round(step.temporary),
         "total": round(step.total),
-        "fits": step.total <= request.chip.memory * _GIB,
+        "fits": step.total <= request.chip.memory * GIB,
         "hbm": request.chip.memory,
         "flops": step.flops,
         "bytes_moved": step.moved,
-        "collectives": {
-            kind: {"count": round(one.count), "bytes": round(one.bytes)} for kind, one in step.traffic.items()
-        },
+        "collectives": exchange_figures(step),
         "chip": request.chip_name,
         "step_seconds": step_seconds(request.chip, step.flops, step.moved, step.exchanged),
     }
+
+
+def exchange_figures(one: Compiled) -> dict[str, dict[str, int]]:
+    """Returns the collectives of a program as JSON has them."""
+    return {kind: {"count": round(found.count), "bytes": round(found.bytes)} for kind, found in one.traffic.items()}
 
 
 def mesh_text(mesh: Mapping[str, int]) -> str:
@@ -70,11 +74,11 @@ def print_plan(console: Console, request: Request, found: dict[str, Any]) -> Non
         "in all": found["total"],
     }
     for name, size in shown.items():
-        table.add_row(name, f"{size / _GIB:.2f}")
+        table.add_row(name, f"{size / GIB:.2f}")
     console.print(table)
     console.print(f"{'fits' if found['fits'] else 'does not fit'} into {found['hbm']:g} GiB", highlight=False)
     for kind, one in found["collectives"].items():
-        console.print(f"{kind}: {one['count']} a step, {one['bytes'] / _GIB:.2f} GiB", highlight=False)
+        console.print(f"{kind}: {one['count']} a step, {one['bytes'] / GIB:.2f} GiB", highlight=False)
     work = f"{found['flops'] / 1e12:.2f} TFLOP a step"
     console.print(f"{work}; at least {found['step_seconds']:.3f} s on {found['chip']}", highlight=False)
 

@@ -8,7 +8,7 @@ METRICS = "metrics.json"
 PREDICTIONS = "predictions.jsonl"
 REPORT = "report.html"
 LAYOUT = "layout.txt"
-"""Where each variable lies on a mesh; without one there is no such file."""
+"""Where each variable lies on a mesh; its picture stands beside it as .svg. Without a mesh there is neither."""
 
 ADAPTER, TRAINED = "adapter.safetensors", "weights.safetensors"
 """What was trained: one of the two."""

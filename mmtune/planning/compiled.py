@@ -60,25 +60,37 @@ def with_layers(spec: ModelSpec, text: int, vision: int) -> ModelSpec:
     return replace(spec, text=decoder, vision=tower)
 
 
-def abstract_trainer(spec: ModelSpec, recipe: Recipe) -> Trainer:
-    """Returns the trainer of a run, with its adapter and optimizer, none of whose variables has values.
+def abstract_model(spec: ModelSpec, recipe: Recipe, dtype: str | None = None) -> Model:
+    """Returns the model of a run, with its adapter, none of whose variables has a value.
 
     To be called under the distribution that lays them out.
 
     Args:
         spec: The model.
-        recipe: The run; its steps and learning rate are of no account.
+        recipe: The run.
+        dtype: Of the weights; None: as the run keeps them.
     """
-    backbone = build_backbone(spec, "float32" if recipe.full else recipe.precision)
+    backbone = build_backbone(spec, dtype or ("float32" if recipe.full else recipe.precision))
     variables = model_variables(backbone)
     if recipe.quantize is not None:
         variables = quantized_tree(spec, variables, recipe.quantize)
     nobody: Any = SimpleNamespace(loc=None)
     model = Model(backbone, nobody, name="planned", precision=recipe.precision, spec=spec, variables=variables)
+    if not recipe.full:
+        with without_values():
+            model.add_lora(recipe.lora)
+    return model
+
+
+def abstract_trainer(model: Model, recipe: Recipe) -> Trainer:
+    """Returns the trainer of a run with its optimizer, none of whose variables has a value.
+
+    Args:
+        model: From `abstract_model`, under the same distribution.
+        recipe: The run; its steps and learning rate are of no account.
+    """
     optimizer = make_optimizer(replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=1e-4)), steps=100)
     with without_values():
-        if not recipe.full:
-            model.add_lora(recipe.lora)
         trainer = Trainer(model, recipe)
     trainer.compile(optimizer=optimizer)
     with without_values():  # apart: a slot takes the layout of its weight, which is settled at the end of a block
@@ -95,15 +107,20 @@ def compile_step(spec: ModelSpec, recipe: Recipe, length: int, targets: int) -> 
         length: Text tokens of a row; image tokens come on top.
         targets: Positions of a row that are predicted.
     """
-    trainer = abstract_trainer(spec, recipe)
+    trainer = abstract_trainer(abstract_model(spec, recipe), recipe)
     state = (
-        [_abstract(variable) for variable in trainer.trainable_variables],
-        [_abstract(variable) for variable in trainer.non_trainable_variables],
-        [_abstract(variable) for variable in trainer.optimizer.variables],
+        [abstract(variable) for variable in trainer.trainable_variables],
+        [abstract(variable) for variable in trainer.non_trainable_variables],
+        [abstract(variable) for variable in trainer.optimizer.variables],
         [],
     )
-    step = jax.jit(trainer.train_step, donate_argnums=0).lower(state, _batch(spec, recipe, length, targets)).compile()
-    memory, costs, text = step.memory_analysis(), step.cost_analysis(), step.as_text()
+    lowered = jax.jit(trainer.train_step, donate_argnums=0).lower(state, _batch(spec, recipe, length, targets))
+    return costs_of(lowered.compile())
+
+
+def costs_of(program: Any) -> Compiled:
+    """Returns what the compiler says of a compiled program; of a loop it counts one round."""
+    memory, costs, text = program.memory_analysis(), program.cost_analysis(), program.as_text()
     assert memory is not None and costs is not None and text is not None  # noqa: PT018
     return Compiled(
         memory.argument_size_in_bytes,
@@ -116,7 +133,8 @@ def compile_step(spec: ModelSpec, recipe: Recipe, length: int, targets: int) -> 
     )
 
 
-def _abstract(variable: Any) -> jax.ShapeDtypeStruct:
+def abstract(variable: Any) -> jax.ShapeDtypeStruct:
+    """Returns a variable's shape, dtype and place without its value."""
     return jax.ShapeDtypeStruct(tuple(variable.shape), variable.dtype, sharding=sharding_of(variable))
 
 

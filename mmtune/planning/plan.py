@@ -5,12 +5,13 @@ others. Weights and optimizer variables are those of the whole model, laid out o
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mmtune.models.spec import ModelSpec
 from mmtune.planning.collectives import Traffic
-from mmtune.planning.compiled import Compiled, abstract_trainer, compile_step, with_layers
+from mmtune.planning.compiled import Compiled, abstract_model, abstract_trainer, compile_step, with_layers
+from mmtune.planning.parameters import Parameters, before_and_after
 from mmtune.recipe import Recipe
 from mmtune.sharding.table import Row, checked_rows
 
@@ -26,11 +27,15 @@ class Plan:
         step: What the compiler says of the whole model's step.
         rows: The layout of every variable.
         trained: Paths of the variables that train.
+        before: The model's numbers as they are without an adapter, where all of them would train.
+        after: Those of the run.
     """
 
     step: Compiled
     rows: tuple[Row, ...]
     trained: frozenset[str]
+    before: Parameters
+    after: Parameters
 
     @property
     def weights(self) -> int:
@@ -66,15 +71,21 @@ def plan_training(
         on_step: Told what is being done.
     """
     on_step("laying out every variable")
-    trainer = abstract_trainer(spec, recipe)
+    model = abstract_model(spec, recipe)
+    trainer = abstract_trainer(model, recipe)
+    before, after = before_and_after(model, trainer.trainable_variables)
     rows = checked_rows(trainer.variables, trainer.optimizer)
     trained = frozenset(variable.path for variable in trainer.trainable_variables)
     step = extended(spec, lambda one: compile_step(one, recipe, length, targets), on_step)
-    return Plan(step, tuple(rows), trained)
+    return Plan(step, tuple(rows), trained, before, after)
 
 
 def extended(
-    spec: ModelSpec, measure: Callable[[ModelSpec], Compiled], on_step: Callable[[str], None] = lambda _: None
+    spec: ModelSpec,
+    measure: Callable[[ModelSpec], Compiled],
+    on_step: Callable[[str], None] = lambda _: None,
+    what: str = "the step",
+    parts: Sequence[str] = ("text", "vision"),
 ) -> Compiled:
     """Returns what the step of a whole model costs, measured on models of few layers and extended in a line.
 
@@ -82,22 +93,24 @@ def extended(
         spec: The whole model.
         measure: Compiles the step of a model.
         on_step: Told what is being done.
+        what: Is compiled.
+        parts: Whose depth counts.
     """
     text, vision = spec.text.num_layers, spec.vision.num_layers if spec.vision is not None else 0
     few, more = (min(depth, text) for depth in _TEXT)
     low, high = (min(depth, vision) for depth in _VISION)
 
     def at(decoder: int, tower: int) -> Compiled:
-        on_step(f"compiling the step of {decoder} layers" + (f" and {tower} of the vision tower" if tower else ""))
+        on_step(f"compiling {what} of {decoder} layers" + (f" and {tower} of the vision tower" if tower else ""))
         return measure(with_layers(spec, decoder, tower))
 
     base = at(few, low)
     terms = [(base, 1.0)]
-    for there, here, depth, other in (
-        (few, more, text, lambda: at(more, low)),
-        (low, high, vision, lambda: at(few, high)),
+    for part, there, here, depth, other in (
+        ("text", few, more, text, lambda: at(more, low)),
+        ("vision", low, high, vision, lambda: at(few, high)),
     ):
-        if here > there:
+        if part in parts and here > there:
             share = (depth - there) / (here - there)
             terms += [(other(), share), (base, -share)]
     return _combined(terms)

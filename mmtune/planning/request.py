@@ -10,6 +10,7 @@ from mmtune.models.hf_config import is_checkpoint, read_config
 from mmtune.models.presets import preset_spec
 from mmtune.models.spec import ModelSpec
 from mmtune.planning.chips import CHIPS, Chip
+from mmtune.planning.decode import Decoding, plan_decoding
 from mmtune.planning.plan import Plan, plan_training
 from mmtune.recipe import Recipe
 from mmtune.settings import build
@@ -42,23 +43,17 @@ class Request:
         return parse_mesh(self.recipe.mesh or "data=1")
 
 
-def planned(
-    model: str,
-    settings: Mapping[str, Any],
-    length: int,
-    chip: str,
-    memory: float | None,
-    on_step: Callable[[str], None] = lambda _: None,
-) -> tuple[Request, Plan]:
-    """Returns what was asked for and its plan.
+def requested(
+    model: str, settings: Mapping[str, Any], length: int, chip: str = "v5p", memory: float | None = None
+) -> Request:
+    """Returns what is to be planned.
 
     Args:
         model: "tiny", a preset's name, or the folder of a Hugging Face checkpoint, of which config.json is enough.
-        settings: Fields of `Recipe`.
-        length: Text tokens of a row, all of whose positions may be predicted.
+        settings: Fields of `Recipe`; those that are None are left out.
+        length: Text tokens of a row.
         chip: Key of `CHIPS`.
         memory: GiB of a device; None: the chip's.
-        on_step: Told what is being done.
 
     Raises:
         UsageError, RecipeError, ModelError: For what does not exist.
@@ -70,9 +65,32 @@ def planned(
     given = {key: value for key, value in settings.items() if value is not None}
     recipe = build(Recipe, {"task": "instruct", "data": "-", "model": model, "out": "-", **given})
     device = CHIPS[chip] if memory is None else replace(CHIPS[chip], memory=memory)
-    request = Request(model, describe(model), recipe, length, device, chip)
-    with distributed(recipe.mesh):
-        return request, plan_training(request.spec, recipe, length, length, on_step)
+    return Request(model, describe(model), recipe, length, device, chip)
+
+
+def training_plan(request: Request, on_step: Callable[[str], None] = lambda _: None) -> Plan:
+    """Returns the plan of a training in which all text tokens of a row may be predicted.
+
+    Args:
+        request: What is planned.
+        on_step: Told what is being done.
+    """
+    with distributed(request.recipe.mesh):
+        return plan_training(request.spec, request.recipe, request.length, request.length, on_step)
+
+
+def decoding_plan(request: Request, new: int, on_step: Callable[[str], None] = lambda _: None) -> Decoding:
+    """Returns the plan of decoding answers to prompts of `length` text tokens.
+
+    Args:
+        request: What is planned.
+        new: Most tokens of an answer.
+        on_step: Told what is being done.
+    """
+    if new < 1:
+        raise UsageError(f"max-tokens: expected 1 or more, got {new}")
+    with distributed(request.recipe.mesh):
+        return plan_decoding(request.spec, request.recipe, request.length, new, on_step)
 
 
 def describe(model: str) -> ModelSpec:

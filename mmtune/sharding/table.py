@@ -36,6 +36,11 @@ class Row:
     of_optimizer: bool = False
 
     @property
+    def whole_bytes(self) -> int:
+        """Bytes of the whole variable."""
+        return math.prod(self.shape) * itemsize(self.dtype)
+
+    @property
     def spec(self) -> str:
         """The layout as the table shows it, such as "(model, data, -)"; "whole" for one that nothing divides."""
         return f"({', '.join(axis or '-' for axis in self.axes)})" if any(self.axes) else "whole"
@@ -104,9 +109,9 @@ def summary(rows: Sequence[Row], layouts: Any) -> list[str]:
     named = " x ".join(f"{axis}={size}" for axis, size in zip(mesh.axis_names, mesh.shape, strict=True))
     weights = [row for row in rows if not row.of_optimizer]
     slots = [row for row in rows if row.of_optimizer]
-    whole = sum(math.prod(row.shape) * _width(row.dtype) for row in weights)
-    here = f"{_size(sum(row.bytes for row in weights))} of {_size(whole)} of weights"
-    here += f" and {_size(sum(row.bytes for row in slots))} of the optimizer" if slots else ""
+    whole = sum(row.whole_bytes for row in weights)
+    here = f"{size_text(sum(row.bytes for row in weights))} of {size_text(whole)} of weights"
+    here += f" and {size_text(sum(row.bytes for row in slots))} of the optimizer" if slots else ""
     lines = [f"mesh {named}: {here} on each of {mesh.devices.size} devices"]
     return lines + (_remarks(weights, layouts) if isinstance(layouts, Layouts) else [])
 
@@ -131,10 +136,11 @@ def _remarks(weights: Sequence[Row], layouts: Layouts) -> list[str]:
     return lines
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """Returns a number of bytes for people, such as "3.5 MiB"."""
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= size:
-            return f"{count / size:.3g} {unit}"
+            return f"{count / size:{'.3g' if count < 1000 * size else '.0f'}} {unit}"
     return f"{count} bytes"
 
 
@@ -147,7 +153,7 @@ def _row(variable: Any, weight: str | None = None, of_optimizer: bool = False) -
         given = tuple(getattr(sharding, "spec", ()))
         axes = tuple(given) + (None,) * (len(shape) - len(given))
         here = sharding.shard_shape(shape)
-    size = math.prod(here) * _width(variable.dtype)
+    size = math.prod(here) * itemsize(variable.dtype)
     return Row(variable.path, shape, str(variable.dtype), axes, size, weight, of_optimizer)
 
 
@@ -160,7 +166,8 @@ def sharding_of(variable: Any) -> Any:
     return getattr(layout, "backend_layout", layout)
 
 
-def _width(dtype: str) -> int:
+def itemsize(dtype: str) -> int:
+    """Returns the bytes of a number of a dtype."""
     import ml_dtypes
     import numpy as np
 

@@ -1,6 +1,6 @@
 """Trains and decodes one small model on several meshes and prints how far each run is from that of a single device.
 
-    export XLA_FLAGS=--xla_force_host_platform_device_count=8 PYTHONPATH=tests
+    export KERAS_BACKEND=jax XLA_FLAGS=--xla_force_host_platform_device_count=8 PYTHONPATH=tests
     python tests/sharding/equal_runs.py FAMILY [MESH ...]
 
 A line of JSON a run: {"mesh", "kind", "loss", "weights", "tokens", "faults", "divided"}: largest differences of five

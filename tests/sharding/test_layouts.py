@@ -33,6 +33,7 @@ def check_equal(family, *meshes):
         (kind, mesh) for kind in ("lora", "full") for mesh in meshes
     ]
     for run in told:
+        print(family, json.dumps(run))  # pytest -rP shows it
         assert run["loss"] <= 1e-5, run
         assert run["weights"] <= 1e-5, run
         assert run["tokens"], run

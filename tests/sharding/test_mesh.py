@@ -104,6 +104,7 @@ def test_what_a_mesh_does_not_divide_is_left_whole_and_said(tmp_path):
     assert "mesh data=1 x model=3: " in done.stderr
     said = "whole along model=3, which does not divide it: token_embedding/embeddings (2176, 160), 1 of them"
     assert said in done.stderr
+    assert "MLP: gate, up" in (tmp_path / "run" / "layout.svg").read_text()
     table = (tmp_path / "run" / "layout.txt").read_text().splitlines()
     rows = {line.split()[0]: line for line in table}
     assert "(data, model)" in rows["decoder_block_1/ffw_gating/kernel"]

@@ -41,9 +41,9 @@ class ObjectOptions:
             recall, ranked objects).
         max_boxes: Most real objects in a target (with noise boxes their number, if it is smaller). Of more, training
             makes a random choice anew each time, otherwise the largest are taken; the metric counts them all.
-        order: Order of the objects in training targets: "random", "raster" (by their middles: from top to bottom in bands
-            of a tenth of the picture, in each from left to right) or "file". Where nothing is random, "random" is the
-            order of the file.
+        order: Order of the objects in training targets: "random", "raster" (by their middles: from top to bottom in
+            bands of a tenth of the picture, in each from left to right) or "file". Where nothing is random, "random" is
+            the order of the file.
         score: "probability": an object's score is the probability of its label's tokens; "one": all scores are 1.
     """
 

@@ -23,6 +23,7 @@ class Progress:
         step: Batches trained on.
         best: Best value of the run's metric so far, None before the first evaluation.
         best_step: The step of that value.
+        evaluated: The step of the last evaluation.
         waited: Evaluations since then.
         seconds: Time spent in earlier parts of the run.
         stopped: Whether early stopping ended the run.
@@ -32,6 +33,7 @@ class Progress:
     step: int = 0
     best: float | None = None
     best_step: int = 0
+    evaluated: int = 0
     waited: int = 0
     seconds: float = 0.0
     stopped: bool = False
@@ -63,7 +65,12 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, trainer: Trainer, progress: Progress) -> None:
-        """Writes a checkpoint; the trainer's variables must be in sync with its training state."""
+        """Writes a checkpoint; the trainer's variables must be in sync with its training state.
+
+        Of a step that has one already nothing is written: an evaluation that was made up for is made up for again.
+        """
+        if progress.step == self.latest:
+            return
         args = self._ocp.args
         self._manager.save(
             progress.step,

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from mmtune.training.model import Trainer
 from mmtune.training.optimizer import default_learning_rate, make_optimizer
 from mmtune.training.placed import write_layout
 from mmtune.training.plan import choose_shapes, load_batches, make_plan, with_dense
+from mmtune.training.soundness import Soundness, lost_in
+from mmtune.training.stopping import Interrupted, Stop, Stopped
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def fit(
     resume: bool = False,
     display: Display | None = None,
     faults: Sequence[Fault] = (),
+    stop: Stop | None = None,
 ) -> Fitted:
     """Trains the model and writes the run folder.
 
@@ -71,8 +75,10 @@ def fit(
         resume: Whether to go on from the newest checkpoint of the run folder.
         display: Shows progress; None: silent.
         faults: Met while reading, to be shown with those met here.
+        stop: Takes signals from when training begins; None: they do what they do.
 
     Raises:
+        Stopped: When a signal ended the run, which then goes on with `resume`.
         DataError: When no record can be trained on, or the loss is lost.
         UsageError: When the model cannot do the task.
         RecipeError: When a key makes no sense with this task or data.
@@ -98,7 +104,8 @@ def fit(
     if not recipe.full:
         model.add_lora(recipe.lora, recipe.seed)
     try:
-        return _fit(model, recipe, task, examples, val, resume, display, log, faults)
+        with stop.listening() if stop is not None else nullcontext():
+            return _fit(model, recipe, task, examples, val, resume, display, log, faults, stop or Stop())
     except BaseException:
         if not recipe.full:
             model.drop_lora()
@@ -115,6 +122,7 @@ def _fit(
     display: Display,
     log: FaultLog,
     faults: Sequence[Fault],
+    stop: Stop,
 ) -> Fitted:
     assert recipe.steps
     out = Path(recipe.out)
@@ -149,15 +157,16 @@ def _fit(
     rows = RowMaker(examples, task, model.tokenizer, model.image_size, recipe.augment, recipe.seed, side, **resample)
     logs = Logs(out, _metric_names(task), progress.step)
     try:
-        if progress.step < recipe.steps and not progress.stopped:
-            _run(trainer, recipe, plan, examples, rows, logs, checkpoints, progress, model, task, val, display)
+        if not progress.stopped:
+            _run(trainer, recipe, plan, examples, rows, logs, checkpoints, progress, model, task, val, display, stop)
         if val:
             checkpoints.restore_best(trainer)
         started = time.perf_counter()
         _save_weights(trainer, model, recipe, out)
         model.setup = setup_of(recipe)
         model.name = str(out)
-        evaluation = _evaluate(model, task, val, display) if val else None
+        with stop.interruptible():
+            evaluation = _evaluate(model, task, val, display) if val else None
         met = [Fault("", record, "unreadable picture", problem) for record, problem in sorted(rows.faults.items())]
         met += evaluation.faults if evaluation is not None else ()
         seconds = progress.seconds + time.perf_counter() - started
@@ -166,9 +175,12 @@ def _fit(
             (evaluation.adapter, evaluation.pairs, evaluation.metrics) if evaluation else (task, (), {})
         )
         # After all else: everything that it says is already in the folder.
-        write_report(out / REPORT, asked, pairs, metrics, recipe)
+        with stop.interruptible():
+            write_report(out / REPORT, asked, pairs, metrics, recipe)
         display.end(evaluation, met, out)
         return Fitted(evaluation, (*log.faults, *met), seconds)
+    except Interrupted as interrupted:
+        raise Stopped(stop.by, progress.step, recipe.steps, out) from interrupted
     finally:
         display.close()
         logs.close()
@@ -203,6 +215,7 @@ def _run(
     task: Task,
     val: Sequence[Record] | None,
     display: Display,
+    stop: Stop,
 ) -> None:
     """Fits what is left of the plan."""
     assert recipe.steps
@@ -217,6 +230,7 @@ def _run(
         recipe.log_every,
         display.step,
         lambda batch: [examples[index].record.id for index, _ in batch.members],
+        Soundness(model.spec.text.vocabulary_size),
     )
     limited = val[: recipe.eval_limit] if val and recipe.eval_limit else val
     milestones = Milestones(
@@ -233,11 +247,24 @@ def _run(
         patience=recipe.early_stopping,
         steps=recipe.steps,
         show=display.evaluation,
+        stop=stop,
+        folder=Path(recipe.out),
     )
+    milestones.set_model(trainer)
+    milestones.catch_up()
+    if progress.stopped or progress.step == recipe.steps:
+        return
     left = plan[progress.step :]
     batches = load_batches(left, rows, model.spec.image_tokens)
     quiet: Any = 0  # Keras' own annotation knows only its texts
-    trainer.fit(batches, steps_per_epoch=len(left), shuffle=False, verbose=quiet, callbacks=[watch, milestones])
+    try:
+        trainer.fit(batches, steps_per_epoch=len(left), shuffle=False, verbose=quiet, callbacks=[watch, milestones])
+    except FloatingPointError as error:  # of jax_debug_nans
+        step = progress.step + 1
+        raise DataError(
+            f"{lost_in(error)}, at step {step} on the records {watch.records(step)}: look at them, or lower "
+            "optimizer.learning_rate"
+        ) from error
 
 
 def _evaluate(model: Model, task: Task, val: Sequence[Record], display: Display) -> Evaluation:

@@ -168,6 +168,9 @@ class Milestones(keras.callbacks.Callback):
         if saves or stops or trainer.stop_training:
             self._checkpoints.save(trainer, self._progress)
         if stops:
+            self._checkpoints.wait()
+            if self._checkpoints.failed:
+                raise OSError(None, self._checkpoints.failed, str(self._checkpoints.folder))
             raise self.stopped()
         self._watch.restart_clock()
 
@@ -204,7 +207,7 @@ class Milestones(keras.callbacks.Callback):
         better = progress.best is None or self._better(value, progress.best)
         if better or value == progress.best:  # of equals the later ones have seen more
             progress.best, progress.best_step = value, step
-            self._checkpoints.save_best(self.model)  # pyright: ignore[reportArgumentType]
+            self._checkpoints.best.take(self.model, step)  # pyright: ignore[reportArgumentType]
         progress.waited = 0 if better else progress.waited + 1
         if self._patience and progress.waited >= self._patience:
             progress.stopped = self.model.stop_training = True

@@ -1,6 +1,5 @@
 """A training run from recipe to run folder: plan, fit, evaluate, save; and the same again from where it was cut."""
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -15,18 +14,16 @@ import numpy as np
 from mmtune.data.dataset import FaultLog
 from mmtune.errors import DataError, RecipeError, UsageError, unknown_name
 from mmtune.evaluation import Evaluation, evaluate_records
-from mmtune.files import atomic
 from mmtune.model import Model
 from mmtune.models.load import setup_of
-from mmtune.models.peft_files import save_adapter
 from mmtune.recipe import Recipe, write_recipe
 from mmtune.records import Fault, Record
 from mmtune.registry import task_class
 from mmtune.reporting import write_report
-from mmtune.run_files import ADAPTER, LAYOUT, METRICS, PREDICTIONS, RECIPE, REPORT, TRAINED
+from mmtune.run_files import LAYOUT, RECIPE, REPORT
 from mmtune.task import Task
-from mmtune.training.callbacks import Metrics, Milestones, Watch
-from mmtune.training.checkpoints import Checkpoints, Progress, write_trained
+from mmtune.training.callbacks import Milestones, Watch
+from mmtune.training.checkpoints import Checkpoints, Progress
 from mmtune.training.display import Display
 from mmtune.training.examples import Example, RowMaker, fingerprint, list_examples
 from mmtune.training.log import Logs
@@ -34,6 +31,7 @@ from mmtune.training.model import Trainer
 from mmtune.training.optimizer import default_learning_rate, make_optimizer
 from mmtune.training.placed import write_layout
 from mmtune.training.plan import choose_shapes, load_batches, make_plan, with_dense
+from mmtune.training.results import rescued, save_weights, write_results
 from mmtune.training.soundness import Soundness, lost_in
 from mmtune.training.stopping import Interrupted, Stop, Stopped
 
@@ -137,12 +135,16 @@ def _fit(
     if recipe.dense.on:
         plan = with_dense(plan, recipe.dense.steps, recipe.dense.weight)
         side = math.isqrt(model.spec.image_tokens)
-    write_recipe(recipe, out / RECIPE)
-    laid_out = write_layout(trainer, out / LAYOUT)
-    checkpoints = Checkpoints(out / "checkpoints")
-    progress = Progress(data=fingerprint(examples))
-    if resume and checkpoints.latest is not None:
-        progress = checkpoints.restore(trainer, progress.data)
+    progress, checkpoints = Progress(data=fingerprint(examples)), None
+    try:
+        write_recipe(recipe, out / RECIPE)
+        laid_out = write_layout(trainer, out / LAYOUT)
+        checkpoints = Checkpoints(out / "checkpoints", recipe.keep_checkpoints, display.note)
+        if resume:
+            progress = checkpoints.restore(trainer, progress.data)
+        logs = Logs(out, _metric_names(task), progress.step, display.note)
+    except OSError as error:
+        raise rescued(error, trainer, model, recipe, checkpoints, Progress()) from error
     display.start(
         recipe,
         model,
@@ -155,14 +157,14 @@ def _fit(
     )
     resample = {} if model.spec.vision is None else {"resample": model.spec.vision.resample}
     rows = RowMaker(examples, task, model.tokenizer, model.image_size, recipe.augment, recipe.seed, side, **resample)
-    logs = Logs(out, _metric_names(task), progress.step)
     try:
         if not progress.stopped:
             _run(trainer, recipe, plan, examples, rows, logs, checkpoints, progress, model, task, val, display, stop)
+        checkpoints.wait()
         if val:
-            checkpoints.restore_best(trainer)
+            checkpoints.best.restore(trainer, progress.best_step)
         started = time.perf_counter()
-        _save_weights(trainer, model, recipe, out)
+        save_weights(trainer, model, recipe, out)
         model.setup = setup_of(recipe)
         model.name = str(out)
         with stop.interruptible():
@@ -170,7 +172,7 @@ def _fit(
         met = [Fault("", record, "unreadable picture", problem) for record, problem in sorted(rows.faults.items())]
         met += evaluation.faults if evaluation is not None else ()
         seconds = progress.seconds + time.perf_counter() - started
-        _write_results(out, recipe, evaluation, progress, seconds)
+        write_results(out, recipe, evaluation, progress, seconds)
         asked, pairs, metrics = (
             (evaluation.adapter, evaluation.pairs, evaluation.metrics) if evaluation else (task, (), {})
         )
@@ -179,6 +181,8 @@ def _fit(
             write_report(out / REPORT, asked, pairs, metrics, recipe)
         display.end(evaluation, met, out)
         return Fitted(evaluation, (*log.faults, *met), seconds)
+    except OSError as error:
+        raise rescued(error, trainer, model, recipe, checkpoints, progress) from error
     except Interrupted as interrupted:
         raise Stopped(stop.by, progress.step, recipe.steps, out) from interrupted
     finally:
@@ -318,22 +322,3 @@ def _log_unknown_classes(task: Task, val: Sequence[Record], log: FaultLog) -> No
 
 def _count(trainer: Trainer) -> int:
     return sum(int(np.prod(v.shape)) for v in trainer.trainable_variables)
-
-
-def _save_weights(trainer: Trainer, model: Model, recipe: Recipe, out: Path) -> None:
-    if model.lora is not None:
-        save_adapter(model.lora, out / ADAPTER, recipe.model)
-    else:
-        write_trained(trainer, out / TRAINED)
-
-
-def _write_results(
-    out: Path, recipe: Recipe, evaluation: Evaluation | None, progress: Progress, seconds: float
-) -> None:
-    result: Metrics = {"task": recipe.task, "n": 0, "metrics": {}, "invalid": 0}
-    if evaluation is not None:
-        result = evaluation.as_json()
-        evaluation.write_predictions(out / PREDICTIONS)
-    result |= {"step": progress.step, "best_step": progress.best_step, "seconds": round(seconds, 2)}
-    with atomic(out / METRICS) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

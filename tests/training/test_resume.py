@@ -2,6 +2,7 @@
 
 import csv
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -130,3 +131,33 @@ def test_a_signal_ends_an_evaluation_which_is_made_up_for(tmp_path, whole):
     assert adapter(cut) == adapter(whole)
     read = [(folder / "metrics.json").read_text().split('"seconds"')[0] for folder in (cut, whole)]
     assert read[0] == read[1]
+
+
+# The last words count: longer, saved at every other step.
+LONG = [*RUN, "steps=160", "eval_every=40", "save_every=2"]
+KILLS = int(os.environ.get("MMTUNE_KILLS", "30"))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kills", [KILLS])
+def test_many_kills_at_random_moments(tmp_path, kills):
+    """Every third kill meets a checkpoint that is being written, the others anything after the part's first step."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run([*LONG, "--out", str(whole)], check=True, capture_output=True)
+    moments, steps = random.Random(0), []
+    for number in range(kills):
+        process = begun(cut, [*TRAIN, "--resume"] if cut.is_dir() else LONG)
+        before = len(losses(cut)) if cut.is_dir() else 0
+        if number % 3 == 0:
+            wait_until(process, lambda: list(cut.glob("checkpoints/*.orbax-checkpoint-tmp")))
+        else:
+            wait_until(process, lambda before=before: len(losses(cut)) not in (0, before))
+            time.sleep(moments.uniform(0, 1))
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "the run was over before its last kill"
+        steps.append(len(losses(cut)))
+    resumed(cut)
+    print(f"killed {kills} times, at the steps {steps}")
+    assert adapter(cut) == adapter(whole)
+    assert losses(cut) == losses(whole)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmtune.data.dataset import Dataset
 from mmtune.data.read import as_fraction, read, split_off
@@ -19,6 +19,9 @@ from mmtune.records import Fault, Record
 from mmtune.registry import task_class
 from mmtune.run_files import RECIPE
 from mmtune.settings import build, plain
+
+if TYPE_CHECKING:
+    from mmtune.training.stopping import Stop
 
 __all__ = ["Evaluation", "Run", "evaluate", "load", "read", "train", "train_recipe"]
 
@@ -98,6 +101,7 @@ def train_recipe(
     val: Dataset | Sequence[Record] | str | float | None = None,
     resume: bool = False,
     verbose: bool = True,
+    stop: "Stop | None" = None,
 ) -> Run:
     """Runs a recipe.
 
@@ -106,6 +110,8 @@ def train_recipe(
         model, data, val: In place of loading and reading what the recipe names.
         resume: Go on from the newest checkpoint in `recipe.out`.
         verbose: Show progress on standard error.
+        stop: Takes SIGTERM and SIGINT while it trains, which end in `mmtune.training.stopping.Stopped`; None: they do
+            what they do.
     """
     from mmtune.sharding.mesh import distributed
     from mmtune.training.display import Display
@@ -131,7 +137,7 @@ def train_recipe(
         held.spec = recipe.pictures.applied(held.spec)
         faults = [*training.faults, *(validation.faults if validation is not None else ())]
         display = Display(quiet=not verbose)
-        done = fit(held, recipe, training, validation, resume=resume, display=display, faults=faults)
+        done = fit(held, recipe, training, validation, resume=resume, display=display, faults=faults, stop=stop)
     metrics = done.evaluation.metrics if done.evaluation else {}
     return Run(Path(recipe.out), held, metrics, (*faults, *done.faults), done.seconds)
 

@@ -154,6 +154,7 @@ class Recipe:
         eval_every: Steps between evaluations; None: a tenth of the run. Also at the end.
         eval_limit: Most validation records used while training; the last evaluation uses all. None: all.
         save_every: Steps between checkpoints; None: as `eval_every`.
+        keep_checkpoints: How many of the latest are kept.
         log_every: Steps between lines of the log.
         early_stopping: Stop after so many evaluations without a better metric; 0: never.
         metric: Metric that says which checkpoint is best; None: the task's own.
@@ -188,6 +189,7 @@ class Recipe:
     eval_every: int | None = None
     eval_limit: int | None = None
     save_every: int | None = None
+    keep_checkpoints: int = 2
     log_every: int = 10
     early_stopping: int = 0
     metric: str | None = None
@@ -210,6 +212,7 @@ class Recipe:
                 "eval_every",
                 "eval_limit",
                 "save_every",
+                "keep_checkpoints",
                 "log_every",
                 "max_tokens",
                 "buckets",
@@ -327,7 +330,8 @@ def resumed(stored: Recipe, given: Mapping[str, Any]) -> Recipe:
 
     Args:
         stored: The run's recipe.
-        given: Keys that the user gave anew; they must say the same. `out` only says where the run lies now.
+        given: Keys that the user gave anew; they must say the same. `out` only says where the run lies now, and
+            `mesh` what devices it goes on with.
 
     Raises:
         RecipeError: With every key that differs.
@@ -336,13 +340,13 @@ def resumed(stored: Recipe, given: Mapping[str, Any]) -> Recipe:
     problems = []
     for key, value in _flat(given):
         was = old.get(key)
-        if key != "out" and not _same(was, value):
+        if key not in ("out", "mesh") and not _same(was, value):
             problems.append(
                 f"{key}: the run was begun with {was!r}, not {value!r}: leave it out, or choose another --out"
             )
     if problems:
         raise RecipeError(problems)
-    return replace(stored, out=str(given.get("out", stored.out)))
+    return replace(stored, out=str(given.get("out", stored.out)), mesh=given.get("mesh", stored.mesh))
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """`mmtune train`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -28,13 +29,16 @@ def train(
         str | None, typer.Option(help="Mask codec of segmentation: small, public, or an .npz file.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    debug_nans: Annotated[
+        bool, typer.Option("--debug-nans", help="Look for the operation that gives the first NaN; slower.")
+    ] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any key of the recipe: optimizer.learning_rate=1e-4 ...")
     ] = None,
 ) -> None:
     """Fine-tune a model on a data set; the run folder holds everything it made.
 
-    A run that was cut goes on with `mmtune train --out RUN --resume`.
+    A run that was cut goes on with `mmtune train --out RUN --resume`. SIGTERM and Ctrl-C save a checkpoint first.
     """
     if full and lora_rank is not None:
         raise UsageError("--full trains all weights and --lora-rank an adapter: give one of them")
@@ -72,5 +76,13 @@ def train(
         chosen = build(Recipe, table)
 
     from mmtune.api import train_recipe
+    from mmtune.training.stopping import Stop, Stopped
 
-    train_recipe(chosen, resume=resume)
+    if debug_nans:
+        import jax
+
+        jax.config.update("jax_debug_nans", True)
+    try:
+        train_recipe(chosen, resume=resume, stop=Stop())
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)

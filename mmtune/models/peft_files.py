@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mmtune.errors import ModelError, RecipeError
-from mmtune.files import atomic
+from mmtune.files import atomic, save_tensors
+from mmtune.hosts import is_first, whole
 from mmtune.models.lora import LoraWeights
 from mmtune.models.lora_config import LoRA
 from mmtune.models.modules import current_path
@@ -43,15 +44,14 @@ def save_adapter(lora: LoraWeights, file: Path, base: str) -> None:
         file: The safetensors file; `adapter_config.json` is written beside it.
         base: Name of the base model, for whoever loads the adapter.
     """
-    from safetensors.numpy import save_file
-
     tensors = {}
     for path, weights in lora.table.items():
         for name, variable in weights.items():
-            value = np.asarray(variable)
+            value = whole(variable.value)
             tensors[f"{PREFIX}{path}.{_SUFFIX[name]}"] = np.ascontiguousarray(value.T)  # PEFT keeps (outputs, inputs)
-    with atomic(file) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+    if not is_first():
+        return
+    save_tensors(tensors, file, {"format": "pt"})
     with atomic(file.with_name(CONFIG)) as temporary:
         temporary.write_text(json.dumps(_peft_config(lora, base), indent=2) + "\n")
 

@@ -1,8 +1,8 @@
 """What happens between steps: the log, evaluations, checkpoints, early stopping, a check for lost numbers."""
 
-import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,6 +12,8 @@ from mmtune.errors import DataError
 from mmtune.training.checkpoints import Checkpoints, Progress
 from mmtune.training.log import Logs
 from mmtune.training.plan import Batch
+from mmtune.training.soundness import Soundness
+from mmtune.training.stopping import Interrupted, Stop, Stopped
 
 Metrics = dict[str, Any]
 
@@ -27,6 +29,7 @@ class Watch(keras.callbacks.Callback):
         every: Steps between rows.
         show: Called with each row, for a progress display.
         names: Gives record ids of a batch, for the message when the loss is lost.
+        soundness: Says when it is.
     """
 
     def __init__(
@@ -38,10 +41,12 @@ class Watch(keras.callbacks.Callback):
         every: int,
         show: Callable[[Metrics], None],
         names: Callable[[Batch], list[str]],
+        soundness: Soundness,
     ):
         super().__init__()
         self._logs, self._plan, self._epoch_size = logs, plan, epoch_size
         self._progress, self._every, self._show, self._names = progress, every, show, names
+        self._soundness = soundness
         self._held: list[tuple[int, Any, Any]] = []
         self._since = time.perf_counter()
 
@@ -54,6 +59,10 @@ class Watch(keras.callbacks.Callback):
         if self._progress.step % self._every == 0 or self._progress.step == len(self._plan):
             self.flush()
 
+    def records(self, step: int) -> str:
+        """Returns the ids of the records of a step's batch."""
+        return ", ".join(dict.fromkeys(self._names(self._plan[step - 1])))
+
     def restart_clock(self) -> None:
         """Leaves the time since the last row out of the seconds of a step: it went into something else."""
         self._since = time.perf_counter()
@@ -64,13 +73,12 @@ class Watch(keras.callbacks.Callback):
             return
         losses = [float(loss) for _, loss, _ in self._held]
         for step, loss, norm in self._held:
-            for name, value in (("loss", float(loss)), ("gradient", float(norm))):
-                if not math.isfinite(value):
-                    records = ", ".join(self._names(self._plan[step - 1]))
-                    raise DataError(
-                        f"the {name} became {value} at step {step} on the records {records}: "
-                        "look at them, or lower optimizer.learning_rate"
-                    )
+            if (problem := self._soundness.problem(float(loss), float(norm))) is not None:
+                raise DataError(
+                    f"{problem} at step {step} on the records {self.records(step)}: look at them, lower "
+                    "optimizer.learning_rate, or let --debug-nans find the operation; "
+                    "what was saved before is still good"
+                )
         seconds = (time.perf_counter() - self._since) / len(losses)
         step = self._held[-1][0]
         size = len(self._plan[step - 1].members)
@@ -106,6 +114,8 @@ class Milestones(keras.callbacks.Callback):
         patience: Evaluations without a better value before the run ends; 0: never.
         steps: Length of the run.
         show: Called with each evaluation's metrics.
+        stop: Asked after each step whether to end the run.
+        folder: The run's, for the command that goes on with it.
     """
 
     def __init__(
@@ -124,47 +134,84 @@ class Milestones(keras.callbacks.Callback):
         patience: int,
         steps: int,
         show: Callable[[Metrics], None],
+        stop: Stop,
+        folder: Path,
     ):
         super().__init__()
+        self._stop = stop
         self._watch, self._logs, self._checkpoints, self._progress = watch, logs, checkpoints, progress
         self._evaluate, self._better, self._metric, self._show = evaluate, better, metric, show
         self._eval_every, self._save_every, self._patience, self._steps = eval_every, save_every, patience, steps
-        self._first_eval = first_eval
+        self._first_eval, self._folder = first_eval, folder
         self._start = time.perf_counter()
         self._before = progress.seconds
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Evaluates and saves when the step is one of the set ones."""
+        """Evaluates and saves when the step is one of the set ones, and saves when the run is to end.
+
+        Raises:
+            Stopped: When it is to end, after it was saved.
+        """
         del batch, logs
         step = self._progress.step
-        due = step % self._eval_every == 0 or step == self._steps
-        evaluates = self._evaluate is not None and due and step >= self._first_eval
+        evaluates = self._evaluates_at(step)
         saves = step % self._save_every == 0 or step == self._steps
-        if not (evaluates or saves):
+        stops = self._stop.due(step)
+        if not (evaluates or saves or stops):
             return
         self._watch.flush()
         trainer: Any = self.model
         trainer.jax_state_sync()
-        if evaluates:
-            self._evaluate_now(step)
+        if evaluates and not stops:
+            stops = not self._evaluate_now(step)
         self._progress.seconds = self._before + time.perf_counter() - self._start
-        if saves or trainer.stop_training:
+        if saves or stops or trainer.stop_training:
             self._checkpoints.save(trainer, self._progress)
+        if stops:
+            self._checkpoints.wait()
+            if self._checkpoints.failed:
+                raise OSError(None, self._checkpoints.failed, str(self._checkpoints.folder))
+            raise self.stopped()
         self._watch.restart_clock()
 
-    def _evaluate_now(self, step: int) -> None:
+    def catch_up(self) -> None:
+        """Evaluates a resumed run if it was stopped before its evaluation was done; the trainer must be set.
+
+        Raises:
+            Stopped: When it is to end again; its checkpoint is the one that it was resumed from.
+        """
+        step = self._progress.step
+        if step and self._evaluates_at(step) and self._progress.evaluated < step and not self._evaluate_now(step):
+            raise self.stopped()
+
+    def stopped(self) -> Stopped:
+        """Returns what says that the run was stopped."""
+        return Stopped(self._stop.by, self._progress.step, self._steps, self._folder)
+
+    def _evaluates_at(self, step: int) -> bool:
+        due = step % self._eval_every == 0 or step == self._steps
+        return self._evaluate is not None and due and step >= self._first_eval
+
+    def _evaluate_now(self, step: int) -> bool:
+        """Returns whether the evaluation was done; False: the run was asked to stop, and nothing is changed."""
         assert self._evaluate is not None
         assert self.model is not None
-        metrics = self._evaluate()
+        try:
+            with self._stop.interruptible():
+                metrics = self._evaluate()
+        except Interrupted:
+            return False
         value = float(metrics[self._metric])
         progress: Any = self._progress
+        progress.evaluated = step
         better = progress.best is None or self._better(value, progress.best)
         if better or value == progress.best:  # of equals the later ones have seen more
             progress.best, progress.best_step = value, step
-            self._checkpoints.save_best(self.model)  # pyright: ignore[reportArgumentType]
+            self._checkpoints.best.take(self.model, step)  # pyright: ignore[reportArgumentType]
         progress.waited = 0 if better else progress.waited + 1
         if self._patience and progress.waited >= self._patience:
             progress.stopped = self.model.stop_training = True
         numbers = {name: v for name, v in metrics.items() if isinstance(v, int | float)}
         self._logs.write({"step": step, **numbers})
         self._show({"step": step, **numbers})
+        return True

@@ -69,6 +69,10 @@ class Display:
         self._task = self._bar.add_task("training", total=recipe.steps, completed=step, note="")
         self._bar.start()
 
+    def note(self, line: str) -> None:
+        """Prints a line."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def step(self, row: dict[str, Any]) -> None:
         """Moves the bar."""
         note = f"loss {row['loss']:.4f}  {row['examples_per_second']:.1f} examples/s"

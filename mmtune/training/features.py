@@ -61,6 +61,8 @@ class Features:
     def fill(self, records: Sequence[Record], on_done: Callable[[int], None] = lambda _: None) -> None:
         """Encodes the pictures of records that are not kept yet; those that cannot be decoded are passed over.
 
+        On a disk that is full it ends early: the rest is encoded when it is asked for.
+
         Args:
             records: Any, of the same picture too.
             on_done: Called with the number of records that are done.
@@ -72,11 +74,10 @@ class Features:
                 for key, pixels in pool.map(self._missing, chunk):
                     if key is not None and pixels is not None and key not in waiting:
                         waiting[key] = pixels
-                    if len(waiting) == _ENCODED:
-                        self._keep(waiting)
+                    if len(waiting) == _ENCODED and not self._keep(waiting):
+                        return
                 on_done(start + len(chunk))
-        if waiting:
-            self._keep(waiting)
+        self._keep(waiting)
 
     def _missing(self, record: Record) -> tuple[Hashable | None, np.ndarray | None]:
         """Returns the key of a picture and its pixels, None where they are not needed or not to be had."""
@@ -101,10 +102,17 @@ class Features:
         assert record.picture is not None
         return to_square(record.picture.open(), self._size, self._resample)
 
-    def _keep(self, waiting: dict[Hashable, np.ndarray]) -> None:
-        for key, features in zip(waiting, self._encoded(list(waiting.values())), strict=False):
-            self._store.put(key, features)
-        waiting.clear()
+    def _keep(self, waiting: dict[Hashable, np.ndarray]) -> bool:
+        """Encodes and keeps what waits; returns whether there was room."""
+        if waiting:
+            encoded = self._encoded(list(waiting.values()))
+            try:
+                for key, features in zip(waiting, encoded, strict=False):
+                    self._store.put(key, features)
+            except OSError:
+                return False
+            waiting.clear()
+        return True
 
     def _encoded(self, pixels: list[np.ndarray]) -> np.ndarray:
         """Returns (at least as many, tokens, width); batches are filled up so that one shape is compiled."""
@@ -117,7 +125,7 @@ class Features:
 
 
 def choose_features(
-    recipe: Recipe, model: Model, examples: Sequence[Example], plan: Sequence[Batch], needs_picture: bool
+    recipe: Recipe, model: Model, examples: Sequence[Example], plan: Sequence[Batch], step: int, needs_picture: bool
 ) -> tuple[Features | None, list[Record], str]:
     """Decides whether image tokens are kept, and where.
 
@@ -125,11 +133,13 @@ def choose_features(
         recipe: The run.
         model: The model, with its adapter.
         examples: All examples.
-        plan: What is left of the run.
+        plan: The whole run: one that is gone on with decides as it did when it was begun, and so repeats its numbers.
+        step: Batches that are done.
         needs_picture: Whether the task has pictures.
 
     Returns:
-        The image tokens, none yet, or None; a record for each picture to encode; a sentence on the choice, or "".
+        The image tokens, none yet, or None; a record for each picture that is left to encode; a sentence on the choice,
+        or "".
     """
     wanted = recipe.cache.features
     if wanted == "off":
@@ -140,7 +150,8 @@ def choose_features(
         return None, [], "" if wanted == "auto" else told
     assert model.spec.vision is not None
     members = [index for batch in plan for index, _ in batch.members]
-    records = {identity(r.picture): r for r in (examples[i].record for i in members) if r.picture is not None}
+    left = [index for batch in plan[step:] for index, _ in batch.members]
+    records, wanted_now = _pictures(examples, members), list(_pictures(examples, left).values())
     shape, dtype = (model.spec.image_tokens, model.spec.text.hidden_dim), jnp.dtype(recipe.precision)
     gib = len(records) * int(np.prod(shape)) * dtype.itemsize / GIB
     if wanted == "disk":
@@ -148,15 +159,21 @@ def choose_features(
         if gib > recipe.cache.disk_gib:
             told = f"image tokens are not kept: they take {gib:.1f} GiB, cache.disk_gib is {recipe.cache.disk_gib:g}"
             return None, [], told
-        store.make_room(len(records), recipe.cache.disk_gib * GIB)
+        store.make_room(len(wanted_now), recipe.cache.disk_gib * GIB)
         told = f"image tokens of {len(records):,} pictures are kept in {store.folder} ({gib:.2f} GiB)"
-        return Features(model, store), list(records.values()), told
+        return Features(model, store), wanted_now, told
     if wanted == "auto" and len(members) < _LEAST_USES * len(records):
         return None, [], ""  # a picture that is seen once is encoded once either way
     if gib > recipe.cache.memory_gib:
         told = f"image tokens take {gib:.1f} GiB, cache.memory_gib is {recipe.cache.memory_gib:g}: they are not kept"
         return None, [], f"{told}; cache.features=disk keeps them in files"
-    return Features(model, MemoryStore(shape, dtype)), list(records.values()), ""
+    return Features(model, MemoryStore(shape, dtype)), wanted_now, ""
+
+
+def _pictures(examples: Sequence[Example], members: Sequence[int]) -> dict[Hashable, Record]:
+    """Returns a record for each picture of some examples."""
+    records = (examples[index].record for index in members)
+    return {identity(record.picture): record for record in records if record.picture is not None}
 
 
 def _why_not(recipe: Recipe, model: Model, needs_picture: bool) -> str:

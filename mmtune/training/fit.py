@@ -1,9 +1,9 @@
 """A training run from recipe to run folder: plan, fit, evaluate, save; and the same again from where it was cut."""
 
-import json
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,16 @@ import numpy as np
 from mmtune.data.dataset import FaultLog
 from mmtune.errors import DataError, RecipeError, UsageError, unknown_name
 from mmtune.evaluation import Evaluation, evaluate_records
-from mmtune.files import atomic
 from mmtune.model import Model
 from mmtune.models.load import setup_of
-from mmtune.models.peft_files import save_adapter
 from mmtune.recipe import Recipe, write_recipe
 from mmtune.records import Fault, Record
 from mmtune.registry import task_class
 from mmtune.reporting import write_report
-from mmtune.run_files import ADAPTER, LAYOUT, METRICS, PREDICTIONS, RECIPE, REPORT, TRAINED
+from mmtune.run_files import LAYOUT, RECIPE, REPORT
 from mmtune.task import Task
-from mmtune.training.callbacks import Metrics, Milestones, Watch
-from mmtune.training.checkpoints import Checkpoints, Progress, write_trained
+from mmtune.training.callbacks import Milestones, Watch
+from mmtune.training.checkpoints import Checkpoints, Progress
 from mmtune.training.display import Display
 from mmtune.training.examples import Example, RowMaker, fingerprint, list_examples
 from mmtune.training.features import choose_features
@@ -34,6 +32,9 @@ from mmtune.training.model import Trainer
 from mmtune.training.optimizer import default_learning_rate, make_optimizer
 from mmtune.training.placed import write_layout
 from mmtune.training.plan import choose_shapes, load_batches, make_plan, with_dense
+from mmtune.training.results import rescued, save_weights, write_results
+from mmtune.training.soundness import Soundness, lost_in
+from mmtune.training.stopping import Interrupted, Stop, Stopped
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def fit(
     resume: bool = False,
     display: Display | None = None,
     faults: Sequence[Fault] = (),
+    stop: Stop | None = None,
 ) -> Fitted:
     """Trains the model and writes the run folder.
 
@@ -72,8 +74,10 @@ def fit(
         resume: Whether to go on from the newest checkpoint of the run folder.
         display: Shows progress; None: silent.
         faults: Met while reading, to be shown with those met here.
+        stop: Takes signals from when training begins; None: they do what they do.
 
     Raises:
+        Stopped: When a signal ended the run, which then goes on with `resume`.
         DataError: When no record can be trained on, or the loss is lost.
         UsageError: When the model cannot do the task.
         RecipeError: When a key makes no sense with this task or data.
@@ -99,7 +103,8 @@ def fit(
     if not recipe.full:
         model.add_lora(recipe.lora, recipe.seed)
     try:
-        return _fit(model, recipe, task, examples, val, resume, display, log, faults)
+        with stop.listening() if stop is not None else nullcontext():
+            return _fit(model, recipe, task, examples, val, resume, display, log, faults, stop or Stop())
     except BaseException:
         if not recipe.full:
             model.drop_lora()
@@ -116,6 +121,7 @@ def _fit(
     display: Display,
     log: FaultLog,
     faults: Sequence[Fault],
+    stop: Stop,
 ) -> Fitted:
     assert recipe.steps
     out = Path(recipe.out)
@@ -130,13 +136,17 @@ def _fit(
     if recipe.dense.on:
         plan = with_dense(plan, recipe.dense.steps, recipe.dense.weight)
         side = math.isqrt(model.spec.image_tokens)
-    write_recipe(recipe, out / RECIPE)
-    laid_out = write_layout(trainer, out / LAYOUT)
-    checkpoints = Checkpoints(out / "checkpoints")
-    progress = Progress(data=fingerprint(examples))
-    if resume and checkpoints.latest is not None:
-        progress = checkpoints.restore(trainer, progress.data)
-    features, pictures, kept = choose_features(recipe, model, examples, plan[progress.step :], task.needs_picture)
+    progress, checkpoints = Progress(data=fingerprint(examples)), None
+    try:
+        write_recipe(recipe, out / RECIPE)
+        laid_out = write_layout(trainer, out / LAYOUT)
+        checkpoints = Checkpoints(out / "checkpoints", recipe.keep_checkpoints, display.note)
+        if resume:
+            progress = checkpoints.restore(trainer, progress.data)
+        logs = Logs(out, _metric_names(task), progress.step, display.note)
+    except OSError as error:
+        raise rescued(error, trainer, model, recipe, checkpoints, Progress()) from error
+    features, pictures, kept = choose_features(recipe, model, examples, plan, progress.step, task.needs_picture)
     display.start(
         recipe,
         model,
@@ -159,31 +169,37 @@ def _fit(
         features=features,
         **resample,
     )
-    logs = Logs(out, _metric_names(task), progress.step)
     try:
-        if features is not None:
-            with display.counting("encoding pictures", len(pictures)) as on_done:
-                features.fill(pictures, on_done)
-        if progress.step < recipe.steps and not progress.stopped:
-            _run(trainer, recipe, plan, examples, rows, logs, checkpoints, progress, model, task, val, display)
+        if not progress.stopped:
+            if features is not None:
+                with display.counting("encoding pictures", len(pictures)) as on_done:
+                    features.fill(pictures, on_done)
+            _run(trainer, recipe, plan, examples, rows, logs, checkpoints, progress, model, task, val, display, stop)
+        checkpoints.wait()
         if val:
-            checkpoints.restore_best(trainer)
+            checkpoints.best.restore(trainer, progress.best_step)
         started = time.perf_counter()
-        _save_weights(trainer, model, recipe, out)
+        save_weights(trainer, model, recipe, out)
         model.setup = setup_of(recipe)
         model.name = str(out)
-        evaluation = _evaluate(model, task, val, display) if val else None
+        with stop.interruptible():
+            evaluation = _evaluate(model, task, val, display) if val else None
         met = [Fault("", record, "unreadable picture", problem) for record, problem in sorted(rows.faults.items())]
         met += evaluation.faults if evaluation is not None else ()
         seconds = progress.seconds + time.perf_counter() - started
-        _write_results(out, recipe, evaluation, progress, seconds)
+        write_results(out, recipe, evaluation, progress, seconds)
         asked, pairs, metrics = (
             (evaluation.adapter, evaluation.pairs, evaluation.metrics) if evaluation else (task, (), {})
         )
         # After all else: everything that it says is already in the folder.
-        write_report(out / REPORT, asked, pairs, metrics, recipe)
+        with stop.interruptible():
+            write_report(out / REPORT, asked, pairs, metrics, recipe)
         display.end(evaluation, met, out)
         return Fitted(evaluation, (*log.faults, *met), seconds)
+    except OSError as error:
+        raise rescued(error, trainer, model, recipe, checkpoints, progress) from error
+    except Interrupted as interrupted:
+        raise Stopped(stop.by, progress.step, recipe.steps, out) from interrupted
     finally:
         display.close()
         logs.close()
@@ -218,6 +234,7 @@ def _run(
     task: Task,
     val: Sequence[Record] | None,
     display: Display,
+    stop: Stop,
 ) -> None:
     """Fits what is left of the plan."""
     assert recipe.steps
@@ -232,6 +249,7 @@ def _run(
         recipe.log_every,
         display.step,
         lambda batch: [examples[index].record.id for index, _ in batch.members],
+        Soundness(model.spec.text.vocabulary_size),
     )
     limited = val[: recipe.eval_limit] if val and recipe.eval_limit else val
     milestones = Milestones(
@@ -248,11 +266,24 @@ def _run(
         patience=recipe.early_stopping,
         steps=recipe.steps,
         show=display.evaluation,
+        stop=stop,
+        folder=Path(recipe.out),
     )
+    milestones.set_model(trainer)
+    milestones.catch_up()
+    if progress.stopped or progress.step == recipe.steps:
+        return
     left = plan[progress.step :]
     batches = load_batches(left, rows, model.spec.image_tokens)
     quiet: Any = 0  # Keras' own annotation knows only its texts
-    trainer.fit(batches, steps_per_epoch=len(left), shuffle=False, verbose=quiet, callbacks=[watch, milestones])
+    try:
+        trainer.fit(batches, steps_per_epoch=len(left), shuffle=False, verbose=quiet, callbacks=[watch, milestones])
+    except FloatingPointError as error:  # of jax_debug_nans
+        step = progress.step + 1
+        raise DataError(
+            f"{lost_in(error)}, at step {step} on the records {watch.records(step)}: look at them, or lower "
+            "optimizer.learning_rate"
+        ) from error
 
 
 def _evaluate(model: Model, task: Task, val: Sequence[Record], display: Display) -> Evaluation:
@@ -306,22 +337,3 @@ def _log_unknown_classes(task: Task, val: Sequence[Record], log: FaultLog) -> No
 
 def _count(trainer: Trainer) -> int:
     return sum(int(np.prod(v.shape)) for v in trainer.trainable_variables)
-
-
-def _save_weights(trainer: Trainer, model: Model, recipe: Recipe, out: Path) -> None:
-    if model.lora is not None:
-        save_adapter(model.lora, out / ADAPTER, recipe.model)
-    else:
-        write_trained(trainer, out / TRAINED)
-
-
-def _write_results(
-    out: Path, recipe: Recipe, evaluation: Evaluation | None, progress: Progress, seconds: float
-) -> None:
-    result: Metrics = {"task": recipe.task, "n": 0, "metrics": {}, "invalid": 0}
-    if evaluation is not None:
-        result = evaluation.as_json()
-        evaluation.write_predictions(out / PREDICTIONS)
-    result |= {"step": progress.step, "best_step": progress.best_step, "seconds": round(seconds, 2)}
-    with atomic(out / METRICS) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

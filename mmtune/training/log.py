@@ -3,7 +3,7 @@
 import csv
 import importlib.util
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +89,18 @@ class WandbLog:
 
 
 class Logs:
-    """All logs of a run behind one `write`."""
+    """All logs of a run behind one `write`. A log that cannot be written is said once and does not end the run.
 
-    def __init__(self, folder: Path, metrics: tuple[str, ...], step: int = 0):
+    Args:
+        folder: The run's.
+        metrics, step: As of `CsvLog`.
+        say: Takes a line about what went wrong.
+    """
+
+    def __init__(
+        self, folder: Path, metrics: tuple[str, ...], step: int = 0, say: Callable[[str], None] = lambda _: None
+    ):
+        self._folder, self._say, self._failed = folder, say, False
         self._logs: list[Any] = [CsvLog(folder / LOG, metrics, step)]
         if importlib.util.find_spec("tensorboardX") is not None:
             self._logs.append(TensorBoardLog(folder / "tensorboard"))
@@ -101,9 +110,17 @@ class Logs:
     def write(self, values: Mapping[str, Any]) -> None:
         """Writes a row, keyed by column, to every log."""
         for log in self._logs:
-            log.write(values)
+            self._try(lambda log=log: log.write(values))
 
     def close(self) -> None:
         """Closes every log."""
         for log in self._logs:
-            log.close()
+            self._try(log.close)
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OSError as error:
+            if not self._failed:
+                self._say(f"{self._folder}: the log cannot be written: {error.strerror}; the training goes on")
+            self._failed = True

@@ -1,16 +1,20 @@
-"""A run killed in its middle and resumed ends with the very adapter of a run never killed."""
+"""A run that is killed or stopped and resumed ends with the very adapter of a run that was never cut."""
 
 import csv
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 
+import pytest
+
 STEPS = 12
+TRAIN = [sys.executable, "-m", "mmtune", "train"]
 RUN = [
-    *(sys.executable, "-m", "mmtune", "train", "--task", "detection", "--model", "tiny", "--batch-size", "2"),
-    *("--data", "shapes:train?n=14&seed=3&max_objects=3", "--val", "shapes:val?n=2&max_objects=2"),
+    *(*TRAIN, "--task", "detection", "--model", "tiny", "--batch-size", "2"),
+    *("--data", "shapes:train?n=14&seed=3&max_objects=3", "--val", "shapes:val?n=8&max_objects=2"),
     *("--steps", str(STEPS), "--lora-rank", "4"),
     # Dropout, augmentation and noise boxes all draw random numbers: a resumed run must draw the same ones.
     *("--set", "lora.dropout=0.1", "augment.flip=0.5", "augment.crop=0.5", "options.noise_boxes=4", "eval_every=6"),
@@ -18,31 +22,142 @@ RUN = [
 ]
 
 
-def losses(folder):
+def rows(folder):
+    if not (folder / "log.csv").is_file():
+        return []
     with (folder / "log.csv").open() as file:
-        return {row["step"]: row["loss"] for row in csv.DictReader(file) if row["loss"]}
+        return list(csv.DictReader(file))
 
 
-def test_kill_and_resume_is_byte_equal(tmp_path):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    subprocess.run([*RUN, "--out", str(whole)], check=True, capture_output=True)
+def losses(folder):
+    return {row["step"]: row["loss"] for row in rows(folder) if row["loss"]}
 
-    process = subprocess.Popen([*RUN, "--out", str(cut)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+def adapter(folder):
+    return (folder / "adapter.safetensors").read_bytes()
+
+
+def resumed(folder):
+    """Returns what a resumed run says that goes on to its end."""
+    words = [*TRAIN, "--out", str(folder), "--resume"]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stderr
+
+
+def begun(folder, words=RUN):
+    """Returns the process of a run that goes on to `folder`."""
+    return subprocess.Popen([*words, "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(process, true):
     deadline = time.monotonic() + 300
-    while not (cut / "checkpoints" / "6").is_dir() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
+    while not true() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    assert process.poll() is None, "the run ended before it could be cut"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run that nobody cut."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    subprocess.run([*RUN, "--out", str(folder)], check=True, capture_output=True)
+    return folder
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path, whole):
+    for seed in ("0", "1"):
+        subprocess.run([*RUN, "--out", str(tmp_path / seed), "--seed", seed], check=True, capture_output=True)
+    assert adapter(tmp_path / "0") == adapter(whole)
+    assert adapter(tmp_path / "1") != adapter(whole)
+
+
+def test_kill_and_resume_is_byte_equal(tmp_path, whole):
+    cut = tmp_path / "cut"
+    process = begun(cut)
+    wait_until(process, lambda: (cut / "checkpoints" / "6").is_dir())
     os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
     assert not (cut / "adapter.safetensors").exists()
 
-    resume = [sys.executable, "-m", "mmtune", "train", "--out", str(cut), "--resume"]
-    again = subprocess.run(resume, check=True, capture_output=True, text=True)
-    assert "resumed at step" in again.stderr
-    assert (cut / "adapter.safetensors").read_bytes() == (whole / "adapter.safetensors").read_bytes()
+    assert "resumed at step" in resumed(cut)
+    assert adapter(cut) == adapter(whole)
     assert losses(cut) == losses(whole)
     assert len(losses(cut)) == STEPS
     assert not list(tmp_path.rglob("*.tmp"))
 
     # Asked once more, a finished run has nothing left to do and stays as it is.
-    subprocess.run(resume, check=True, capture_output=True)
-    assert (cut / "adapter.safetensors").read_bytes() == (whole / "adapter.safetensors").read_bytes()
+    resumed(cut)
+    assert adapter(cut) == adapter(whole)
+
+
+def stopped(folder, when, number=signal.SIGTERM, words=RUN):
+    """Starts a run or goes on with one, sends it a signal when it is time, and returns what it says."""
+    process = begun(folder, words)
+    wait_until(process, when)
+    os.kill(process.pid, number)
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+    assert f"stopped by {number.name} at step" in said
+    assert said.splitlines()[-1] == f"mmtune train --out {folder} --resume"
+    assert "Traceback" not in said
+    return said
+
+
+def test_sigterm_saves_and_says_how_to_go_on(tmp_path, whole):
+    cut = tmp_path / "cut"
+    said = stopped(cut, lambda: "1" in losses(cut))
+    step = int(said.split(" at step ")[1].split()[0])
+    assert (cut / "checkpoints" / str(step)).is_dir()
+    assert f"resumed at step {step}" in resumed(cut)
+    assert adapter(cut) == adapter(whole)
+    assert losses(cut) == losses(whole)
+
+
+def test_a_signal_ends_an_evaluation_which_is_made_up_for(tmp_path, whole):
+    cut, again = tmp_path / "cut", [*TRAIN, "--resume"]
+
+    def metrics():
+        return [row["step"] for row in rows(cut) if row["AP"]]
+
+    # The row of step 6 is written before its evaluation begins; then the evaluation after the last step.
+    assert "at step 6 of 12" in stopped(cut, lambda: "6" in losses(cut))
+    assert metrics() == []
+    assert "at step 12 of 12" in stopped(cut, lambda: "12" in losses(cut), signal.SIGINT, again)
+    assert metrics() == ["6"]
+    # The evaluation of all records that the finished weights get.
+    assert "at step 12 of 12" in stopped(cut, lambda: (cut / "adapter.safetensors").is_file(), words=again)
+    assert metrics() == ["6", "12"]
+    resumed(cut)
+    assert adapter(cut) == adapter(whole)
+    read = [(folder / "metrics.json").read_text().split('"seconds"')[0] for folder in (cut, whole)]
+    assert read[0] == read[1]
+
+
+# The last words count: longer, saved at every other step.
+LONG = [*RUN, "steps=160", "eval_every=40", "save_every=2"]
+KILLS = int(os.environ.get("MMTUNE_KILLS", "30"))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kills", [KILLS])
+def test_many_kills_at_random_moments(tmp_path, kills):
+    """Every third kill meets a checkpoint that is being written, the others anything after the part's first step."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run([*LONG, "--out", str(whole)], check=True, capture_output=True)
+    moments, steps = random.Random(0), []
+    for number in range(kills):
+        process = begun(cut, [*TRAIN, "--resume"] if cut.is_dir() else LONG)
+        before = len(losses(cut)) if cut.is_dir() else 0
+        if number % 3 == 0:
+            wait_until(process, lambda: list(cut.glob("checkpoints/*.orbax-checkpoint-tmp")))
+        else:
+            wait_until(process, lambda before=before: len(losses(cut)) not in (0, before))
+            time.sleep(moments.uniform(0, 1))
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "the run was over before its last kill"
+        steps.append(len(losses(cut)))
+    resumed(cut)
+    print(f"killed {kills} times, at the steps {steps}")
+    assert adapter(cut) == adapter(whole)
+    assert losses(cut) == losses(whole)

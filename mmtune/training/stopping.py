@@ -1,0 +1,90 @@
+"""Stopping on request: SIGTERM, which machines get that are taken away, and Ctrl-C end a run with everything kept."""
+
+import shlex
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the command line exits with 0
+    """A run that was asked to stop, and that a checkpoint goes on from.
+
+    Args:
+        by: Name of the signal.
+        step: Batches trained on.
+        steps: Length of the run.
+        folder: The run's.
+    """
+
+    def __init__(self, by: str, step: int, steps: int, folder: Path):
+        self.folder = folder
+        super().__init__(f"stopped by {by} at step {step} of {steps}, and kept: go on with\n{resume_command(folder)}")
+
+
+def resume_command(folder: Path) -> str:
+    """Returns the command that goes on with a run."""
+    return f"mmtune train --out {shlex.quote(str(folder))} --resume"
+
+
+class Interrupted(BaseException):
+    """Ends what may be left undone (`Stop.interruptible`) the moment the signal comes."""
+
+
+class Stop:
+    """Whether a run was asked to stop. Without `listening` it never is.
+
+    Attributes:
+        by: Name of the signal, empty before.
+    """
+
+    def __init__(self) -> None:
+        self.by = ""
+        self._open = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Takes SIGTERM and SIGINT in this block; a second Ctrl-C ends the process as ever.
+
+        Handlers belong to the main thread: in others nothing is taken.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._take) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._before = before[signal.SIGINT]
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def due(self, step: int) -> bool:
+        """Returns whether the run is to end after this step."""
+        del step
+        return bool(self.by)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Marks work that can be done again: a signal leaves the block at once, one that came before does not enter it.
+
+        Raises:
+            Interrupted: When asked to stop.
+        """
+        self._open = True
+        try:
+            if self.by:
+                raise Interrupted
+            yield
+        finally:
+            self._open = False
+
+    def _take(self, number: int, frame: Any) -> None:
+        del frame
+        self.by = signal.Signals(number).name
+        signal.signal(signal.SIGINT, self._before)
+        if self._open:
+            self._open = False
+            raise Interrupted

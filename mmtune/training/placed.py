@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 
 from mmtune.files import write_text
+from mmtune.hosts import is_first
 from mmtune.sharding.table import checked_rows, summary, table_text
 from mmtune.training.model import Trainer
 
@@ -19,5 +20,6 @@ def write_layout(trainer: Trainer, file: Path) -> list[str]:
     if layouts is None:
         return []
     rows = checked_rows(trainer.variables, trainer.optimizer)
-    write_text(file, table_text(rows))
+    if is_first():
+        write_text(file, table_text(rows))
     return summary(rows, layouts)

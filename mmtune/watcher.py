@@ -111,7 +111,7 @@ def watch(arguments: dict[str, Any]) -> None:
     import jax
     from jax._src import distributed  # the store has no public way in
 
-    module: Any = distributed._jax
+    module: Any = distributed._jax  # pyright: ignore[reportPrivateImportUsage]
     make = module.get_distributed_runtime_service
     module.get_distributed_runtime_service = _Service
     try:

@@ -101,7 +101,7 @@ def train(
         raise
     except Exception as error:
         if several:
-            await_verdict()
+            await_verdict(error)
             traceback.print_exc()
         part(1, repr(error))
         raise

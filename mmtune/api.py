@@ -113,6 +113,9 @@ def train_recipe(
         stop: Takes SIGTERM and SIGINT while it trains, which end in `mmtune.training.stopping.Stopped`; None: they do
             what they do.
     """
+    from jax import device_count
+
+    from mmtune.hosts import several
     from mmtune.sharding.mesh import distributed
     from mmtune.training.display import Display
     from mmtune.training.fit import fit
@@ -126,6 +129,8 @@ def train_recipe(
     if isinstance(validation, tuple):
         training, validation = validation
     recipe = replace(recipe, classes=recipe.classes or training.classes)
+    if recipe.mesh is None and several():
+        recipe = replace(recipe, mesh=f"data={device_count()}")
     with distributed(recipe.mesh):
         name, weights = model or recipe.model, "float32" if recipe.full else None
         if isinstance(name, Model):

@@ -1,12 +1,13 @@
 """`mmtune train`."""
 
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mmtune.errors import UsageError
+from mmtune.errors import MmtuneError, UsageError
 from mmtune.run_files import RECIPE
 
 
@@ -75,14 +76,33 @@ def train(
             table.pop("steps", None)  # of the recipe file: the command line's word goes before it
         chosen = build(Recipe, table)
 
+    from mmtune.cluster import join
+
+    several = join()  # before anything is computed
+
     from mmtune.api import train_recipe
-    from mmtune.training.stopping import Stop, Stopped
+    from mmtune.hosts import is_first
+    from mmtune.training.stopping import HostsStop, Stop, Stopped
+    from mmtune.watcher import await_verdict, part
 
     if debug_nans:
         import jax
 
         jax.config.update("jax_debug_nans", True)
     try:
-        train_recipe(chosen, resume=resume, stop=Stop())
+        train_recipe(chosen, resume=resume, stop=HostsStop() if several else Stop(), verbose=is_first())
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        if is_first():
+            print(stopped, file=sys.stderr)
+    except MmtuneError as error:
+        if several:
+            print(f"mmtune: {error}", file=sys.stderr)
+        part(2, str(error))
+        raise
+    except Exception as error:
+        if several:
+            await_verdict(error)
+            traceback.print_exc()
+        part(1, repr(error))
+        raise
+    part(0, "")

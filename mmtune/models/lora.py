@@ -6,6 +6,7 @@ import jax
 import keras
 import numpy as np
 
+from mmtune.hosts import whole
 from mmtune.models.linear import Adapter
 from mmtune.models.lora_config import LoRA
 from mmtune.models.modules import linear_kernels, matrix_shape, select, to_kernel, to_matrix
@@ -44,7 +45,7 @@ class LoraWeights(keras.layers.Layer):
             }
             if config.dora:
                 matrix = to_matrix(spec, path, wide_array(kernels[path]))
-                lengths = np.linalg.norm(np.asarray(matrix, "float32"), axis=0)
+                lengths = np.linalg.norm(np.asarray(whole(matrix), "float32"), axis=0)
                 weights["magnitude"] = self._weight(path, "magnitude", (outputs,), "ones")
                 weights["magnitude"].assign(lengths)
             self.table[path] = weights

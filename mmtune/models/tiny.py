@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mmtune.hosts import whole
 from mmtune.models.spm_tokenizer import SentencePieceTokenizer
 
 _ASSETS = files("mmtune") / "assets"
@@ -100,8 +101,6 @@ def tiny_weights_path() -> Path:
 
 
 def _initialise(backbone: Any, rng: np.random.Generator) -> None:
-    import keras
-
     embeddings = backbone.vit_encoder.get_layer("image_encoder").vision_embeddings
     kernel = embeddings.patch_embedding.kernel
     fan_in = math.prod(kernel.shape[:3])
@@ -110,7 +109,7 @@ def _initialise(backbone: Any, rng: np.random.Generator) -> None:
     positions.assign(_POSITIONS * grid_positions(math.isqrt(positions.shape[0]), positions.shape[1]))
 
     table = backbone.token_embedding.embeddings
-    values = np.array(keras.ops.convert_to_numpy(table), np.float32)
+    values = np.array(whole(table.value), np.float32)
     bins = slice(tiny_tokenizer().loc, tiny_tokenizer().seg)
     count, width = values[bins].shape
     values[bins] = ordinal_embeddings(count, width, float(values.std()), rng)

@@ -89,4 +89,9 @@ def distribution(mesh: str, rules: Mapping[str, Axes] | None = None) -> "Layouts
             f"mesh: {mesh} needs {needed} devices, there are {len(devices)}; on a machine without accelerators, "
             f"simulate them with XLA_FLAGS=--xla_force_host_platform_device_count={needed}"
         )
+    if jax.process_count() > 1 and len(devices) > needed:
+        raise UsageError(
+            f"mesh: {mesh} has {needed} devices, the {jax.process_count()} processes have {len(devices)}: "
+            "all of them have to be in it"
+        )
     return make_layouts(sizes, devices[:needed], rules)

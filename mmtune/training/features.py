@@ -13,6 +13,7 @@ from mmtune.data.augment import Augment
 from mmtune.data.pixels import to_square
 from mmtune.decoding.engine import encode
 from mmtune.errors import DataError
+from mmtune.hosts import several
 from mmtune.model import Model
 from mmtune.models.linear import NO_ADAPTER
 from mmtune.models.modules import in_vision
@@ -184,7 +185,7 @@ def _why_not(recipe: Recipe, model: Model, needs_picture: bool) -> str:
         return "the vision tower is tuned"
     if recipe.augment != Augment():
         return "pictures are augmented"
-    if jax.process_count() > 1:
+    if several():
         return "several hosts train"
     return ""
 

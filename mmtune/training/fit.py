@@ -13,7 +13,8 @@ import numpy as np
 
 from mmtune.data.dataset import FaultLog
 from mmtune.errors import DataError, RecipeError, UsageError, unknown_name
-from mmtune.evaluation import Evaluation, evaluate_records
+from mmtune.evaluation import Evaluation
+from mmtune.hosts import gathered, is_first
 from mmtune.model import Model
 from mmtune.models.load import setup_of
 from mmtune.recipe import Recipe, write_recipe
@@ -33,6 +34,7 @@ from mmtune.training.optimizer import default_learning_rate, make_optimizer
 from mmtune.training.placed import write_layout
 from mmtune.training.plan import choose_shapes, load_batches, make_plan, with_dense
 from mmtune.training.results import rescued, save_weights, write_results
+from mmtune.training.shared import own_rows, shared_evaluation
 from mmtune.training.soundness import Soundness, lost_in
 from mmtune.training.stopping import Interrupted, Stop, Stopped
 
@@ -138,7 +140,8 @@ def _fit(
         side = math.isqrt(model.spec.image_tokens)
     progress, checkpoints = Progress(data=fingerprint(examples)), None
     try:
-        write_recipe(recipe, out / RECIPE)
+        if is_first():
+            write_recipe(recipe, out / RECIPE)
         laid_out = write_layout(trainer, out / LAYOUT)
         checkpoints = Checkpoints(out / "checkpoints", recipe.keep_checkpoints, display.note)
         if resume:
@@ -184,16 +187,19 @@ def _fit(
         model.name = str(out)
         with stop.interruptible():
             evaluation = _evaluate(model, task, val, display) if val else None
-        met = [Fault("", record, "unreadable picture", problem) for record, problem in sorted(rows.faults.items())]
+        unreadable = {record: problem for part in gathered(rows.faults) for record, problem in part.items()}
+        met = [Fault("", record, "unreadable picture", problem) for record, problem in sorted(unreadable.items())]
         met += evaluation.faults if evaluation is not None else ()
         seconds = progress.seconds + time.perf_counter() - started
-        write_results(out, recipe, evaluation, progress, seconds)
+        if is_first():
+            write_results(out, recipe, evaluation, progress, seconds)
         asked, pairs, metrics = (
             (evaluation.adapter, evaluation.pairs, evaluation.metrics) if evaluation else (task, (), {})
         )
         # After all else: everything that it says is already in the folder.
-        with stop.interruptible():
-            write_report(out / REPORT, asked, pairs, metrics, recipe)
+        if is_first():
+            with stop.interruptible():
+                write_report(out / REPORT, asked, pairs, metrics, recipe)
         display.end(evaluation, met, out)
         return Fitted(evaluation, (*log.faults, *met), seconds)
     except OSError as error:
@@ -274,7 +280,7 @@ def _run(
     if progress.stopped or progress.step == recipe.steps:
         return
     left = plan[progress.step :]
-    batches = load_batches(left, rows, model.spec.image_tokens)
+    batches = load_batches(own_rows(left), rows, model.spec.image_tokens)
     quiet: Any = 0  # Keras' own annotation knows only its texts
     try:
         trainer.fit(batches, steps_per_epoch=len(left), shuffle=False, verbose=quiet, callbacks=[watch, milestones])
@@ -288,7 +294,7 @@ def _run(
 
 def _evaluate(model: Model, task: Task, val: Sequence[Record], display: Display) -> Evaluation:
     with display.counting("evaluating", len(val)) as on_done:
-        return evaluate_records(model, task, val, on_done=on_done)
+        return shared_evaluation(model, task, val, on_done)
 
 
 def _metric_names(task: Task) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.files import atomic
+from mmtune.hosts import is_first
 from mmtune.run_files import LOG
 
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "seconds", "examples_per_second", "gradient_norm")
@@ -101,7 +102,10 @@ class Logs:
         self, folder: Path, metrics: tuple[str, ...], step: int = 0, say: Callable[[str], None] = lambda _: None
     ):
         self._folder, self._say, self._failed = folder, say, False
-        self._logs: list[Any] = [CsvLog(folder / LOG, metrics, step)]
+        self._logs: list[Any] = []
+        if not is_first():
+            return
+        self._logs = [CsvLog(folder / LOG, metrics, step)]
         if importlib.util.find_spec("tensorboardX") is not None:
             self._logs.append(TensorBoardLog(folder / "tensorboard"))
         if importlib.util.find_spec("wandb") is not None and os.environ.get("WANDB_PROJECT"):

@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 
 from mmtune.files import write_text
+from mmtune.hosts import is_first
 from mmtune.sharding.canvas import write_drawing
 from mmtune.sharding.drawing import draw_layout
 from mmtune.sharding.layout import Layouts
@@ -26,8 +27,9 @@ def write_layout(trainer: Trainer, file: Path) -> list[str]:
     if layouts is None:
         return []
     rows = checked_rows(trainer.variables, trainer.optimizer)
-    write_text(file, table_text(rows))
-    if isinstance(layouts, Layouts):
-        title = f"layout on {' x '.join(f'{axis}={size}' for axis, size in layouts.sizes.items())}"
-        write_drawing(file.with_suffix(".svg"), draw_layout(title, rows, layouts.sizes))
+    if is_first():
+        write_text(file, table_text(rows))
+        if isinstance(layouts, Layouts):
+            title = f"layout on {' x '.join(f'{axis}={size}' for axis, size in layouts.sizes.items())}"
+            write_drawing(file.with_suffix(".svg"), draw_layout(title, rows, layouts.sizes))
     return summary(rows, layouts)

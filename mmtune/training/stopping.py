@@ -88,3 +88,20 @@ class Stop:
         if self._open:
             self._open = False
             raise Interrupted
+
+
+class HostsStop(Stop):
+    """The same for several processes: JAX takes SIGTERM and lets all of them agree on a step. No evaluation is left."""
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Leaves the signals to JAX."""
+        yield
+
+    def due(self, step: int) -> bool:
+        """Returns whether all processes end after this step."""
+        from jax.experimental import multihost_utils
+
+        if multihost_utils.reached_preemption_sync_point(step):
+            self.by = "SIGTERM"
+        return bool(self.by)

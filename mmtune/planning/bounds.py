@@ -83,4 +83,8 @@ def _operations(spec: ModelSpec, recipe: Recipe, length: int) -> float:
     passes = forward + backward * (2 if recipe.full else 1)
     if recipe.rematerialise == "full":
         passes += forward - head
+    if spec.vision is not None:
+        width = spec.vision.hidden_dim
+        tower = spec.vision.num_layers * (4 * width * width + 2 * width * spec.vision.mlp_dim)
+        passes += spec.vision.num_tokens * tower * (2 if recipe.tunes_vision else 1)
     return 2 * recipe.batch_size * passes

@@ -110,7 +110,7 @@ def test_bounds_are_below_what_is_compiled_and_what_is_held_is_exact():
     for held, laid, least, total, operations, flops in lines:
         assert held == laid
         assert held < least < total
-        assert 0.5 * flops < operations < flops
+        assert 0.25 * flops < operations < flops  # the rest: attention, norms, optimizer
 
 
 def test_the_command(tmp_path):

@@ -36,7 +36,7 @@ class Bounds:
     """What a run takes at least on each device.
 
     Attributes:
-        bytes: Weights, optimizer, the logits and what each layer begins with, which the backward pass starts from.
+        bytes: Weights, optimizer, logits, and what each layer keeps for the backward pass.
         seconds: Of a step: the products of its linear modules at the chip's peak.
         estimate: Of a step, with a rough count of what is exchanged: which to try first, no bound.
     """
@@ -61,14 +61,22 @@ def bounds(spec: ModelSpec, recipe: Recipe, rows: Iterable[Row], length: int, ch
     here = recipe.batch_size // mesh["data"]
     tokens = length + spec.image_tokens
     logits = here * length * text.vocabulary_size * 4 / mesh["model"]
-    begun = (text.num_layers - 1) * here * tokens * text.hidden_dim * width
+    begun = text.hidden_dim + _kept(spec, recipe, tokens) / mesh["model"]
+    kept = (text.num_layers - 1) * here * tokens * begun * width
     seconds = _operations(spec, recipe, length) / math.prod(mesh.values()) / chip.flops
     # Sharded weights are gathered for both passes; each layer's four products of two add up what devices have.
     weights = sum(_bytes(row, {"data": 1, "model": mesh["model"]}) for row in rows if not row.of_optimizer)
     gathered = 2 * weights if mesh["data"] > 1 else 0
     sums = 4 + 2 * (recipe.rematerialise != "none")
     added = sums * text.num_layers * here * tokens * text.hidden_dim * 4 if mesh["model"] > 1 else 0
-    return Bounds(held_bytes(rows, mesh) + logits + begun, seconds, seconds + (gathered + added) / chip.links)
+    return Bounds(held_bytes(rows, mesh) + logits + kept, seconds, seconds + (gathered + added) / chip.links)
+
+
+def _kept(spec: ModelSpec, recipe: Recipe, tokens: int) -> int:
+    """Returns how many numbers a layer keeps of each token at least, besides what it begins with."""
+    products = 2 * spec.text.mlp_dim  # gate and up
+    kept = {"none": products + spec.text.num_heads * tokens, "dots": products, "full": 0}
+    return kept[recipe.rematerialise]
 
 
 def _operations(spec: ModelSpec, recipe: Recipe, length: int) -> float:

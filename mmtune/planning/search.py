@@ -109,32 +109,38 @@ def search(
     open_families = list(_possible(families, sizes, bound, memory, found))
     # Wide weights before those in few bits: only what they give up is asked for what it costs.
     open_families.sort(key=lambda one: (SCHEMES.index(one[0].quantize), _estimate(one, bound)))
-    whole: set[tuple[str, str | None]] = set()  # mesh and scheme of what fits at the largest batch with nothing redone
-    for number, (family, fitting_sizes) in enumerate(open_families):
-        largest = Way(family, fitting_sizes[-1])
+    of = len(open_families)
+    whole: dict[tuple[str, str | None], int] = {}  # of a mesh and a scheme the least redone that fits the largest batch
+    while open_families:
         best = found.fitting[0] if found.fitting else None
-        if (family.mesh, family.quantize) in whole:
+        family, possible = one = _next(open_families, bound, found)
+        open_families.remove(one)
+        key, redone = (family.mesh, family.quantize), REMATERIALISE.index(family.rematerialise)
+        largest = Way(family, possible[-1])
+        if redone > whole.get(key, redone):
             found.left[family] = "not needed: it fits at the largest batch with less computed twice"
         elif best is not None and bound(largest).seconds / largest.batch_size >= best.per_example:
             found.left[family] = "cannot be faster than the best"
         elif time.monotonic() > end:
             found.left[family] = "not tried: the time was up (--search-seconds)"
         else:
-            tried = _largest(
-                family,
-                fitting_sizes,
-                measure,
-                memory,
-                end,
-                found,
-                partial(on_step, number, len(open_families), best),
-            )
+            told = partial(on_step, of - len(open_families) - 1, of, best)
+            tried = _largest(family, possible, measure, memory, end, found, told)
             if tried is None:
                 continue
             found.fitting = sorted([*found.fitting, tried], key=lambda one: one.per_example)
             if tried.way.batch_size == sizes(family)[-1]:
-                whole.add((family.mesh, family.quantize))
+                whole[key] = min(redone, whole.get(key, redone))
     return found
+
+
+def _next(
+    families: Sequence[tuple[Family, list[int]]], bound: Callable[[Way], Bounds], found: Found
+) -> tuple[Family, list[int]]:
+    """Returns the most promising family; where that did not fit, the one that needs least, until something fits."""
+    if found.compiled and not found.fitting:
+        return min(families, key=lambda one: bound(Way(one[0], one[1][0])).bytes)
+    return families[0]
 
 
 def _possible(

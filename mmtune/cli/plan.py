@@ -2,19 +2,25 @@
 
 import math
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmtune.cli.output import check_outputs, write_json
+from mmtune.errors import UsageError
 from mmtune.sharding.canvas import check_ending
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def plan(
     model: Annotated[str, typer.Argument(help="Name of a preset, or folder of a checkpoint.")],
     mesh: Annotated[str, typer.Option(help="Device mesh, such as data=2,model=8.")] = "data=1",
-    batch_size: Annotated[int, typer.Option(help="Rows a step, over all devices.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Rows a step, over all devices; with --search the most.")] = 8,
     seq_len: Annotated[int, typer.Option(help="Text tokens of a row; those of its picture come on top.")] = 512,
     lora_rank: Annotated[int, typer.Option(help="Rank of the adapter.")] = 8,
     lora_targets: Annotated[
@@ -30,6 +36,11 @@ def plan(
         bool, typer.Option("--decode", help="Plan decoding instead: image, prompt and each token.")
     ] = False,
     max_tokens: Annotated[int, typer.Option(help="With --decode: most tokens of an answer.")] = 64,
+    search: Annotated[
+        bool, typer.Option("--search", help="Find the fastest meshes, batches, rematerialisation and quantisation.")
+    ] = False,
+    devices: Annotated[int | None, typer.Option(help="With --search: how many; left out: those of --mesh.")] = None,
+    search_seconds: Annotated[float, typer.Option(help="With --search: after which nothing more is tried.")] = 300,
     layout: Annotated[Path | None, typer.Option(help="File for the layout of every variable.")] = None,
     draw: Annotated[
         Path | None, typer.Option(help="Draw how each kind of weight is cut: a file that ends in .svg or .png.")
@@ -42,7 +53,11 @@ def plan(
         check_ending(draw)
     from mmtune.sharding.mesh import parse_mesh
 
-    devices = math.prod(parse_mesh(mesh).values())
+    if search and (decode or layout is not None or draw is not None):
+        raise UsageError("--search plans many trainings: leave out --decode, --layout and --draw")
+    if devices is not None and (not search or devices < 1):
+        raise UsageError(f"--devices: expected 1 or more, with --search, got {devices}")
+    devices = devices or math.prod(parse_mesh(mesh).values())
     # Before JAX is imported: afterwards their number is settled.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     os.environ["JAX_PLATFORMS"] = "cpu"
@@ -58,6 +73,7 @@ def plan(
     from mmtune.planning.plan import Plan
     from mmtune.planning.report import figures, mesh_text, print_plan
     from mmtune.planning.request import decoding_plan, requested, training_plan
+    from mmtune.planning.search_request import print_search, search_figures, searched
     from mmtune.sharding.canvas import write_drawing
     from mmtune.sharding.drawing import draw_layout
     from mmtune.sharding.table import table_text
@@ -72,6 +88,13 @@ def plan(
         "quantize": quantize,
         "rematerialise": rematerialise,
     }
+    if search:
+        request = requested(model, settings | {"mesh": None, "rematerialise": None}, seq_len, chip, hbm)
+        with search_progress(console) as on_step:
+            numbers = search_figures(request, devices, searched(request, devices, search_seconds, on_step))
+        print_search(console, numbers)
+        write_json(numbers, json)
+        return
     request = requested(model, settings, seq_len, chip, hbm)
     with console.status("planning") as status:
         planned: Plan | Decoding = (
@@ -88,3 +111,22 @@ def plan(
     if draw is not None:
         write_drawing(draw, draw_layout(f"{model} on {mesh_text(request.mesh)}", planned.rows, request.mesh))
     write_json(numbers, json)
+
+
+@contextmanager
+def search_progress(console: "Console") -> Iterator[Callable[..., None]]:
+    """Yields what a search tells its steps to; they are shown as a bar with the best so far."""
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("bounds", total=None)
+
+        def on_step(done: int, of: int, best: Any, way: Any) -> None:
+            family = way.family
+            base = family.quantize or "wide"
+            text = f"compiling {family.mesh}, batch {way.batch_size}, {base}, {family.rematerialise}"
+            if best is not None:
+                text += f"; best {1e3 * best.per_example:.2f} ms an example"
+            bar.update(task, description=text, completed=done, total=of)
+
+        yield on_step

@@ -76,8 +76,15 @@ def plan_training(
     before, after = before_and_after(model, trainer.trainable_variables)
     rows = checked_rows(trainer.variables, trainer.optimizer)
     trained = frozenset(variable.path for variable in trainer.trainable_variables)
-    step = extended(spec, lambda one: compile_step(one, recipe, length, targets), on_step)
+    step = extended_step(spec, recipe, length, targets, on_step)
     return Plan(step, tuple(rows), trained, before, after)
+
+
+def extended_step(
+    spec: ModelSpec, recipe: Recipe, length: int, targets: int, on_step: Callable[[str], None] = lambda _: None
+) -> Compiled:
+    """Returns what the training step of a whole model costs; for the arguments see `plan_training`."""
+    return extended(spec, lambda one: compile_step(one, recipe, length, targets), on_step)
 
 
 def extended(

@@ -115,7 +115,9 @@ def test_the_command(tmp_path):
 def test_decoding_on_the_command_line(tmp_path):
     words = ["-m", "mmtune", "plan", "tiny", "--mesh", "data=2,model=2", "--batch-size", "3", "--seq-len", "9"]
     said = program([*words, "--decode", "--max-tokens", "20", "--json", tmp_path / "plan.json", "--dtype", "float32"])
-    assert "tiny on data=2 x model=2, decoding: float32, LoRA rank 8, 4 prompts of 116 tokens, 32 new ones" in said
+    assert "tiny on data=2 x model=2, decoding: float32, LoRA rank 8, 4 prompts of 116 tokens, 32 new ones" in " ".join(
+        said.split()
+    )
     plan = json.loads((tmp_path / "plan.json").read_text())
     # Keys and values of 4 layers, 4 rows (3 are padded), 116 + 32 slots and one head of 40, in float32.
     assert plan["cache"] in [2 * 4 * 4 * (116 + 32) * 40 * 4 // cut for cut in (1, 2, 4)]

@@ -15,6 +15,7 @@ from typing import Any
 
 _EVERY = 2.0
 _SILENT = 20.0
+_SUSPECT = 8.0
 _PLACE = "mmtune/beat/"
 # The sentence comes from the watching thread: whoever meets the other's death first waits for it this long.
 _PATIENCE = 45.0
@@ -28,11 +29,15 @@ class Watcher:
         client: JAX' client of the key-value store.
         number: This process.
         count: How many there are.
+
+    Attributes:
+        silent: Seconds without a beat after which a process is dead; fewer once an exchange with it has failed.
     """
 
     def __init__(self, client: Any, number: int, count: int):
         self._client, self._number, self._count = client, number, count
         self._ended = False
+        self.silent = _SILENT
         self._names: dict[int, str] = {}
         self._thread = threading.Thread(target=self._run, daemon=True, name="watcher")
 
@@ -63,7 +68,7 @@ class Watcher:
                 values = {int(key.rsplit("/", 1)[1]): text for key, text in self._client.key_value_dir_get(_PLACE)}
                 answered = time.monotonic()
             except Exception:
-                if time.monotonic() - answered > _SILENT and not self._ended:
+                if time.monotonic() - answered > self.silent and not self._ended:
                     self._end(0, "does not answer any more")
                 time.sleep(_EVERY)
                 continue
@@ -82,8 +87,8 @@ class Watcher:
                 continue
             if said[:1] == ["left"]:
                 self._end(number, f"ended: {said[1]}")
-            if now - since > _SILENT:
-                self._end(number, f"was not heard of for {_SILENT:.0f} seconds")
+            if now - since > self.silent:
+                self._end(number, f"was not heard of for {self.silent:.0f} seconds")
 
     def _end(self, number: int, what: str) -> None:
         where = f" on {self._names[number]}" if number in self._names else ""
@@ -150,7 +155,9 @@ class _Service:
 
     def __init__(self, address: str, count: int, **settings: Any):
         words = [sys.executable, "-c", _STORE, address, str(count), json.dumps(settings), str(os.getpid())]
-        self._process = subprocess.Popen(words, start_new_session=True)
+        # Not our pipes: who reads them would wait for the store after we have died.
+        nowhere = subprocess.DEVNULL
+        self._process = subprocess.Popen(words, stdout=nowhere, stderr=nowhere, start_new_session=True)
 
     def shutdown(self) -> None:
         """Ends it."""
@@ -185,4 +192,5 @@ def await_verdict(error: Exception) -> None:
     import jax
 
     if _held and isinstance(error, jax.errors.JaxRuntimeError):
+        _held[0].silent = _SUSPECT
         time.sleep(_PATIENCE)

@@ -99,7 +99,8 @@ def suggested(task: str, data: str, model: str, records: int) -> Plan:
     """
     steps = min(max(10 * records // 8, 60), 480)
     if model == "tiny":
-        rate, rank = SETTINGS["optimizer"]["learning_rate"], SETTINGS["lora"].rank
+        taught = SETTINGS | (EXERCISES[task].settings if task in EXERCISES else {})
+        rate, rank = taught["optimizer"]["learning_rate"], taught["lora"].rank
         return Plan(task=task, data=data, model=model, steps=steps, learning_rate=rate, lora_rank=rank)
     return Plan(task=task, data=data, model=model, steps=steps)
 

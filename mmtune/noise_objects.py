@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmtune.codecs.boxes import NOISE_LABEL
-from mmtune.raster import raster_key
 from mmtune.records import Box
 
 
@@ -72,7 +71,7 @@ def with_noise(
         standing = [everything[place] for place in real] + [
             boxes[source] if copy else box for box, source, copy in zip(noise, sources, copies, strict=True)
         ]
-        order.sort(key=lambda place: (*raster_key(standing[place], size[1]), place))
+        order.sort(key=lambda place: (standing[place].y0, standing[place].x0, place))
     sources = [*real, *sources]
     return NoisyObjects(tuple(everything[place] for place in order), tuple(sources[place] for place in order))
 

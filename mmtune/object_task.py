@@ -15,7 +15,6 @@ from mmtune.data.dense import Objects, objects_of
 from mmtune.data.suffixes import asked_classes
 from mmtune.errors import RecipeError
 from mmtune.noise_objects import NoisyObjects, with_noise
-from mmtune.raster import raster_key
 from mmtune.records import Box, Mask, Output, Prediction, Query, Record
 from mmtune.settings import choice_problems
 from mmtune.task import Task
@@ -41,9 +40,8 @@ class ObjectOptions:
             recall, ranked objects).
         max_boxes: Most real objects in a target (with noise boxes their number, if it is smaller). Of more, training
             makes a random choice anew each time, otherwise the largest are taken; the metric counts them all.
-        order: Order of the objects in training targets: "random", "raster" (by their middles: from top to bottom in
-            bands of a tenth of the picture, in each from left to right) or "file". Where nothing is random, "random" is
-            the order of the file.
+        order: Order of the objects in training targets: "random", "raster" (by top, then left edge) or "file". Where
+            nothing is random, "random" is the order of the file.
         score: "probability": an object's score is the probability of its label's tokens; "one": all scores are 1.
     """
 
@@ -245,17 +243,15 @@ def box_items(boxes: Sequence[Box]) -> list[dict[str, Any]]:
     return [{"label": box.label, "score": box.score, "box": [box.x0, box.y0, box.x1, box.y1]} for box in boxes]
 
 
-def arranged(
-    boxes: Sequence[Box], size: tuple[int, int], options: ObjectOptions, rng: np.random.Generator | None
-) -> list[int]:
-    """Returns the places of at most `options.limit` of the boxes of a picture of that size in the order wanted."""
+def arranged(boxes: Sequence[Box], options: ObjectOptions, rng: np.random.Generator | None) -> list[int]:
+    """Returns the places of at most `options.limit` of the boxes in the order wanted."""
     places = range(len(boxes))
     if rng is not None:
         chosen = rng.permutation(len(boxes))[: options.limit].tolist()
     else:
         chosen = sorted(places, key=lambda place: -boxes[place].width * boxes[place].height)[: options.limit]
     if options.order == "raster":
-        chosen.sort(key=lambda place: (*raster_key(boxes[place], size[1]), place))
+        chosen.sort(key=lambda place: (boxes[place].y0, boxes[place].x0, place))
     elif rng is None or options.order == "file":
         chosen.sort()
     return chosen

@@ -43,7 +43,7 @@ class Detection(ObjectTask):
             raise ValueError(f"record {record.id} has no size; `check` refuses it")
         found = self.found(record)
         wanted = [found[place] for place in self.wanted(record, query)]
-        boxes = [wanted[place] for place in arranged(wanted, record.size, self.options, rng)]
+        boxes = [wanted[place] for place in arranged(wanted, self.options, rng)]
         if rng is None:
             return (box_spans(boxes, record.size),)
         noisy = self.with_noise(boxes, record.size, rng)

@@ -168,8 +168,7 @@ class Segmentation(ObjectTask):
         if record.size is None:
             raise ValueError(f"record {record.id} has no size; `check` refuses it")
         found, wanted = self.found(record), self.wanted(record, query)
-        order = arranged([found[place] for place in wanted], record.size, self.options, rng)
-        chosen = [wanted[place] for place in order]
+        chosen = [wanted[place] for place in arranged([found[place] for place in wanted], self.options, rng)]
         boxes, codes = [found[place] for place in chosen], self._codes(record, found, chosen)
         if not query.labels:
             one = [replace(box, label=UNNAMED) for box in boxes[:1]]

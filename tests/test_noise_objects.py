@@ -62,9 +62,8 @@ def test_noise_follows_or_stands_in_raster_order_copies_behind_originals():
         for place, box in enumerate(mixed.boxes):
             if box.label == NOISE_LABEL and is_copy(box, CAT):
                 assert place > places[0]
-        others = [box for box in mixed.boxes if not is_copy(box, CAT) and not is_copy(box, DOG)]
-        middles = [((box.y0 + box.y1) / 2 // (SIZE[1] / 10), (box.x0 + box.x1) / 2) for box in others]
-        assert middles == sorted(middles)
+        tops = [box.y0 for box in mixed.boxes if not is_copy(box, CAT) and not is_copy(box, DOG)]
+        assert tops == sorted(tops)
     assert before > 50  # noise comes before the first real box as well
 
 

@@ -38,7 +38,12 @@ SETTINGS: dict[str, Any] = {
     "optimizer": {"learning_rate": 4e-3, "beta_2": 0.98},
 }
 
-_BOXES = {"options": {"order": "raster"}, "optimizer": SETTINGS["optimizer"] | {"location_smoothing": 4.0}}
+_BOXES: dict[str, Any] = {
+    "options": {"order": "raster"},
+    "optimizer": SETTINGS["optimizer"] | {"learning_rate": 8e-3, "location_smoothing": 4.0},
+}
+# What masks look like is known: what is new are their names.
+_MASKS = _BOXES | {"steps": 700, "eval_every": 700, "options": _BOXES["options"] | {"mask_weight": 0.03}}
 
 EXERCISES: dict[str, Exercise] = {
     "detection": Exercise(
@@ -50,8 +55,8 @@ EXERCISES: dict[str, Exercise] = {
     "segmentation": Exercise(
         "call masks by their colour instead of their shape",
         ("mIoU", "AP50"),
-        "labels=colour&max_objects=4",
-        _BOXES,
+        "labels=colour&max_objects=2",
+        _MASKS,
     ),
     "captioning": Exercise(
         "take stock (2 x blue star + 1 x red circle) instead of describing",

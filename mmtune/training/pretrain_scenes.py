@@ -161,7 +161,7 @@ def _asked(scene: Scene, rng: np.random.Generator) -> tuple[str, ...]:
 
 
 def _order(rng: np.random.Generator) -> str:
-    return "raster" if rng.random() < 0.9 else "random"
+    return "raster" if rng.random() < 0.75 else "random"
 
 
 def _detection_options(count: int, rng: np.random.Generator) -> dict[str, Any]:

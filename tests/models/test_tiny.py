@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from mmtune.data.scene_drawing import draw_scene
 from mmtune.data.scenes import make_scene
@@ -103,3 +104,15 @@ def test_dtype_is_passed_on():
 def test_trained_weights_are_a_file_or_absent():
     path = tiny_weights_path()
     assert path is None or path.is_file()
+
+
+def test_words_that_were_never_taught_can_be_told_apart():
+    """Only what a model can tell apart can an adapter teach it to write: a hyphen was an at sign once."""
+    weights = load_file(tiny_weights_path())["token_embedding/embeddings"].astype(np.float32)
+    rows = weights[: tiny_tokenizer().loc]
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    alike = rows @ rows.T
+    np.fill_diagonal(alike, 0)
+    assert np.mean(alike.max(axis=1) > 0.95) < 0.1
+    hyphen, at = (tiny_tokenizer().encode(sign)[0] for sign in "-@")
+    assert alike[hyphen, at] < 0.9

@@ -115,7 +115,7 @@ def test_check_accepts(record):
     [
         ("file", ("cat", "dog", "dog house")),
         ("random", ("cat", "dog", "dog house")),
-        ("raster", ("dog", "cat", "dog house")),
+        ("raster", ("dog house", "dog", "cat")),
     ],
 )
 def test_plain_targets(order, expected):

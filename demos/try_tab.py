@@ -288,8 +288,8 @@ def hidden_note(shown: Sequence[Shown], threshold: float) -> str:
     for one in shown:
         found, kept = len(one.answer.boxes), len(one.above(threshold).boxes)
         if found and not kept:
-            what = "its object scores less" if found == 1 else f"its {found} objects score less"
-            return message_html(f"{one.model}: {what} than {threshold:g}; lower the threshold to see it", "note")
+            what, them = ("its object scores less", "it") if found == 1 else (f"its {found} objects score less", "them")
+            return message_html(f"{one.model}: {what} than {threshold:g}; lower the threshold to see {them}", "note")
     return message_html("")
 
 

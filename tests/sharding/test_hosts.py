@@ -80,6 +80,7 @@ def whole(tmp_path_factory):
     return folder, *together(steps)
 
 
+@pytest.mark.soak
 def test_two_processes_stopped_and_resumed_by_one(tmp_path, whole):
     out = tmp_path / "run"
     said, steps = finished(started(2, *RUN, "--out", out, cut=4))

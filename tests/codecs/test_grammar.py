@@ -63,7 +63,7 @@ def written(objects):
 locs = st.lists(st.integers(0, 1023), min_size=4, max_size=4)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(objects=st.lists(st.tuples(locs, st.sampled_from(LABELS)), max_size=4))
 @pytest.mark.parametrize("vocabulary", ["tokenizer", "merging"])
 def test_accepts_every_target(request, vocabulary, objects):

@@ -31,7 +31,7 @@ def test_the_command_is_one_that_train_takes(task, tmp_path, monkeypatch):
     (recipe,) = recipes
     assert (recipe.task, recipe.data, recipe.steps, recipe.lora.rank) == (task, "some where", 125, 16)
     assert recipe.lora.alpha == 32
-    assert recipe.optimizer.learning_rate == 4e-3
+    assert recipe.optimizer.learning_rate == (8e-3 if task in ("detection", "segmentation") else 4e-3)
 
 
 def test_suggestions_keep_within_what_a_visitor_waits_for():

@@ -54,8 +54,7 @@ def join() -> bool:
     arguments = find(os.environ)
     if arguments is None:
         return False
-    import jax
-
+    from mmtune.hosts import several
     from mmtune.watcher import watch
 
     try:
@@ -63,7 +62,7 @@ def join() -> bool:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"the other processes were not found: {reason}") from error
-    return jax.process_count() > 1
+    return several()
 
 
 def _whole_number(environment: Mapping[str, str], name: str) -> int | None:

@@ -6,7 +6,6 @@ Also `export SIZE FOLDER` and `peak`.
 import sys
 from typing import Any
 
-import mmtune  # noqa: F401  (first: it prepares malloc)
 from benchmarks.speed.measuring import measure
 from benchmarks.speed.sizes import NEW, RANK, SIZES, build
 

@@ -40,9 +40,9 @@ class Best:
         try:
             if is_first():
                 save_tensors(weights, self._file(step))
-            self._held = None
         except OSError:
-            pass
+            return
+        self._held = None
 
     def prune(self, steps: Collection[int]) -> None:
         """Removes the files of all other steps, but for the one that was taken last."""

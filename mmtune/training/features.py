@@ -16,11 +16,11 @@ from mmtune.errors import DataError
 from mmtune.hosts import several
 from mmtune.model import Model
 from mmtune.models.linear import NO_ADAPTER
-from mmtune.models.modules import in_vision
 from mmtune.recipe import Recipe
 from mmtune.records import Record
 from mmtune.training.examples import Example
 from mmtune.training.feature_store import GIB, DiskStore, MemoryStore, cache_folder, identity
+from mmtune.training.model import tower_is_frozen
 from mmtune.training.plan import Batch
 
 _ENCODED = 16  # pictures at once
@@ -181,7 +181,7 @@ def _why_not(recipe: Recipe, model: Model, needs_picture: bool) -> str:
     """Returns why image tokens would be wrong or are not there, "" where they can be kept."""
     if model.spec.vision is None or not needs_picture:
         return "there are no pictures"
-    if recipe.tunes_vision or (model.lora is not None and any(in_vision(path) for path in model.lora.table)):
+    if not tower_is_frozen(recipe, model.lora):
         return "the vision tower is tuned"
     if recipe.augment != Augment():
         return "pictures are augmented"

@@ -11,6 +11,7 @@ import numpy as np
 from mmtune.data.dense import LOCATIONS, DenseTargets
 from mmtune.model import Model
 from mmtune.models.linear import NO_ADAPTER
+from mmtune.models.lora import LoraWeights
 from mmtune.models.modules import in_vision
 from mmtune.models.scorer import image_features, logits_after
 from mmtune.models.weights import values
@@ -81,8 +82,7 @@ class Trainer(keras.Model):
         if self.lora is not None:
             wants_key = training and self.lora.config.dropout > 0
             adapter = self.lora.adapter(self._next_key() if wants_key else None)
-        adapted = self.lora is not None and any(in_vision(path) for path in self.lora.table)
-        frozen = not (self.recipe.tunes_vision or adapted)
+        frozen = tower_is_frozen(self.recipe, self.lora)
         weights, precision = values(self._tree.held), jnp.dtype(self.recipe.precision)
         rematerialise = self.recipe.rematerialise
         outputs: dict[str, Any] = {}
@@ -132,6 +132,11 @@ class Trainer(keras.Model):
         """Returns a new key each time; Keras' generator counts in its second word."""
         seed, count = self.seeds.next()
         return jax.random.fold_in(jax.random.key(seed), count)
+
+
+def tower_is_frozen(recipe: Recipe, lora: LoraWeights | None) -> bool:
+    """Whether nothing in the vision tower trains, neither its own weights nor an adapter's."""
+    return not recipe.tunes_vision and not any(in_vision(path) for path in (lora.table if lora is not None else ()))
 
 
 class _Opaque:

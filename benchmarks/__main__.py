@@ -21,7 +21,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.speed.chart import draw_speed
 from benchmarks.speed.sizes import SIZES, write_data
+from mmtune.sharding.canvas import write_drawing
 
 ROOT = Path(__file__).resolve().parents[1]
 # The settings that `import mmtune` makes by mallopt, as glibc reads them from the environment.
@@ -59,12 +61,14 @@ class Case:
         rows: Pictures.
         unit: What of a repetition is shown: its seconds divided by so many.
         contenders: The first is ours, to which the others are compared.
+        once: Whether it is so long that one round and one repetition are enough.
     """
 
     told: str
     rows: int
     unit: int
     contenders: tuple[Contender, ...]
+    once: bool = False
 
 
 _OURS = Contender("mmtune", "ours", "live")
@@ -86,6 +90,9 @@ CASES = {
     "full": Case("full tuning step, 4 pictures", 4, 1, (_OURS, _HUB_BEST, _TORCH, _TORCH_BEST)),
     "decode1": Case("32 tokens, 1 picture", 1, 1, _DECODING),
     "decode8": Case("32 tokens each, 8 pictures", 8, 1, _DECODING),
+    "mixed": Case(
+        "200 pictures, prompts of 4 to 40 and answers of up to 64 tokens, 8 at once", 200, 1, _DECODING, True
+    ),
 }
 
 
@@ -114,7 +121,9 @@ def run(name: str, size: str, rounds: int, repetitions: int, peers: str, console
         folder = Path(place)
         write_data(folder / "data.npz", SIZES[size], case.rows)
         if any(contender.program == "transformers_peft" for contender in case.contenders):
-            ours("export", size, place)
+            ours("export", size, place, name)
+        if case.once:
+            rounds, repetitions = 1, 1
         for number in range(rounds):
             for contender in case.contenders:
                 console.print(f"{case.told}: {contender.name}, round {number + 1} of {rounds}", style="dim")
@@ -128,9 +137,8 @@ def run(name: str, size: str, rounds: int, repetitions: int, peers: str, console
     rows = [row_of(contender, case, found[contender.name]) for contender in case.contenders if found[contender.name]]
     for row in rows:
         row["ratio"] = row["seconds"] / rows[0]["seconds"]
-        row["equal"] = (
-            row.pop("tokens") == rows[0].get("tokens", row.get("tokens")) if name.startswith("decode") else None
-        )
+        answers = list(zip(row.pop("tokens"), found[rows[0]["contender"]][0]["tokens"], strict=True))
+        row["answers"], row["equal"] = len(answers), sum(theirs == mine for theirs, mine in answers)
     return rows
 
 
@@ -154,9 +162,9 @@ def show(name: str, rows: Sequence[dict[str, Any]], peak: float, console: Consol
     table = Table("contender", "seconds", "CPU s", "times ours", "peak GiB", "first step s", title=CASES[name].told)
     for row in rows:
         share = f" ({row['flops'] / row['seconds'] / peak:.0%} of matmul peak)" if row["flops"] and peak else ""
-        wrong = " (other tokens)" if not row["equal"] else ""
+        wrong = row["answers"] - row["equal"]
         table.add_row(
-            row["contender"] + wrong,
+            row["contender"] + (f" ({wrong} of {row['answers']} answers differ)" if wrong else ""),
             f"{row['seconds']:.3f}{share}",
             f"{row['cpu']:.3f}",
             f"{row['ratio']:.2f}",
@@ -175,6 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repetitions", type=int, default=3, help="measurements in a process")
     parser.add_argument("--peers", default=sys.executable, help="Python with torch, transformers and peft")
     parser.add_argument("--json", type=Path, help="write all rows here")
+    parser.add_argument("--chart", type=Path, help="draw them here, as .svg or .png")
     options = parser.parse_args(arguments)
     console = Console()
     peak = float(ours("peak"))
@@ -186,6 +195,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results["cases"][name] = rows
         if options.json:
             options.json.write_text(json.dumps(results, indent=1))
+        if options.chart:
+            title = f"{options.size}, float32, {os.cpu_count()} cores: seconds and peak memory, less is better"
+            write_drawing(options.chart, draw_speed(title, {CASES[n].told: r for n, r in results["cases"].items()}))
 
 
 if __name__ == "__main__":

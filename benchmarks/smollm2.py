@@ -71,7 +71,8 @@ def prompt_ids(model: Model) -> list[list[int]]:
 
 def answers(model: Model) -> list[list[int]]:
     """Returns what the model writes to each prompt, as ids, all prompts in batches."""
-    from mmtune.decoding.generate import Request, generate
+    from mmtune.decoding.generate import generate
+    from mmtune.decoding.requests import Request
 
     requests = [Request(ids, None, None, row) for row, ids in enumerate(prompt_ids(model))]
     return [list(one.ids) for one in generate(model.weights(), requests, max_tokens=TOKENS)]

@@ -10,9 +10,10 @@ import numpy as np
 
 from mmtune.data.batch import NO_PIXELS
 from mmtune.data.dataset import FaultLog
-from mmtune.decoding.generate import Request, generate
+from mmtune.decoding.generate import generate
 from mmtune.decoding.joining import Rules
 from mmtune.decoding.outputs import as_output
+from mmtune.decoding.requests import Request
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.errors import DataError, UsageError
 from mmtune.likelihood import truth_likelihoods

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmtune.decoding.generate import Request, Weights
+from mmtune.decoding.requests import Request, Weights
 from mmtune.decoding.score import score
 from mmtune.models.tokenizer import Tokenizer
 from mmtune.records import Likelihood, Record

@@ -11,8 +11,9 @@ import numpy as np
 from mmtune.codecs.chat import template_of
 from mmtune.codecs.grammar import Automaton
 from mmtune.data.pixels import to_square
-from mmtune.decoding.generate import Decoded, Request, Weights, generate
+from mmtune.decoding.generate import generate
 from mmtune.decoding.outputs import as_output
+from mmtune.decoding.requests import Decoded, Request, Weights
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.decoding.score import score
 from mmtune.decoding.stream import EVERY, stream

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from mmtune.decoding.generate import Request, check_sizes
 from mmtune.decoding.outputs import as_output
+from mmtune.decoding.requests import Request, check_sizes
 from mmtune.decoding.stream import EVERY, stream
 from mmtune.errors import UsageError
 from mmtune.evaluation import fitting_task, opened, token_budget

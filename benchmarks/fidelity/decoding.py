@@ -25,7 +25,8 @@ def mixed_lengths() -> Finding:
     """KerasHub writes from where the shortest prompt ends; tokens of longer ones see only what is before them there."""
     import torch
 
-    from mmtune.decoding.generate import Request, generate
+    from mmtune.decoding.generate import generate
+    from mmtune.decoding.requests import Request
 
     rng = np.random.default_rng(0)
     prompts = [rng.integers(3, 250, n).tolist() for n in rng.integers(4, _LONGEST, _PROMPTS)]
@@ -69,7 +70,8 @@ def padded_by_its_end() -> Finding:
     """KerasHub looks for the end in the whole row, padding included. SmolLM2 pads with the token that ends a text."""
     import torch
 
-    from mmtune.decoding.generate import Request, generate
+    from mmtune.decoding.generate import generate
+    from mmtune.decoding.requests import Request
 
     end, model = 0, made("llama3")
     prompt = question().prompt

@@ -201,7 +201,7 @@ def by_kerashub(backbone: Any, asked: Question) -> float:
 
 def by_us(backbone: Any, asked: Question, spec: Any = None, lora: Any = None) -> float:
     """Returns the answer's mean log-probability by mmtune's forward pass."""
-    from mmtune.decoding.generate import Request
+    from mmtune.decoding.requests import Request
     from mmtune.decoding.score import score
 
     weights = weights_of(backbone, spec, lora)
@@ -212,7 +212,7 @@ def weights_of(backbone: Any, spec: Any = None, lora: Any = None, eos: int = 1, 
     """Returns a backbone as mmtune's decoding takes it, without a vocabulary."""
     import jax.numpy as jnp
 
-    from mmtune.decoding.generate import Weights
+    from mmtune.decoding.requests import Weights
     from mmtune.models.linear import NO_ADAPTER
     from mmtune.models.spec import read_spec
     from mmtune.models.weights import model_variables, values

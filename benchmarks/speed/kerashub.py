@@ -7,7 +7,7 @@ from typing import Any
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 from benchmarks.speed.measuring import measure
-from benchmarks.speed.sizes import NEW, RANK, SIZES, build
+from benchmarks.speed.sizes import END, MIXED_BATCH, MIXED_NEW, NEW, RANK, SIZES, build, until_end
 
 
 def lm_of(backbone: Any, option: str, case: str) -> Any:
@@ -42,7 +42,10 @@ def main(case: str, option: str, size: str, file: str, begun: str, repetitions: 
     data = dict(np.load(file))
     images = data["images"].astype(np.float32) / 127.5 - 1
     prompts = data["prompts"]
-    backbone = build(SIZES[size])
+    backbone = build(SIZES[size], ends=case == "mixed")
+    if case == "mixed":
+        _decode_mixed(backbone, images, data, float(begun), int(repetitions))
+        return
     if case.startswith("decode"):
         _decode(backbone, images, prompts, float(begun), int(repetitions))
         return
@@ -92,6 +95,31 @@ def _decode(backbone: Any, images: Any, prompts: Any, begun: float, repetitions:
             written[:] = np.asarray(answers["token_ids"])[:, width:].tolist()
 
     measure(begun, run, repetitions, tokens=written)
+
+
+def _decode_mixed(backbone: Any, images: Any, data: Any, begun: float, repetitions: int) -> None:
+    import keras_hub
+    import numpy as np
+
+    lm = keras_hub.models.PaliGemmaCausalLM(preprocessor=None, backbone=backbone)
+    lm.compile(sampler="greedy")
+    # One length for all batches, as its preprocessor has it: each further one would be compiled.
+    tokens = np.pad(data["mixed"], ((0, 0), (0, MIXED_NEW)))
+    lengths = data["lengths"]
+    mask = (np.arange(tokens.shape[1]) < lengths[:, None]).astype(np.int32)
+    written: list[list[int]] = []
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            written.clear()
+            for start in range(0, len(images), MIXED_BATCH):
+                part = slice(start, start + MIXED_BATCH)
+                inputs = {"images": images[part], "token_ids": tokens[part].copy(), "padding_mask": mask[part]}
+                answers = np.asarray(lm.generate(inputs, stop_token_ids=(END,))["token_ids"])
+                for row, length in zip(answers, lengths[part], strict=True):
+                    written.append(until_end(row[length:].tolist()))
+
+    measure(begun, run, repetitions, warm=False, tokens=written)
 
 
 if __name__ == "__main__":

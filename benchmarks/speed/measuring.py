@@ -32,7 +32,9 @@ class Measured:
     flops: float = 0.0
 
 
-def measure(begun: float, run: Callable[[int], object], repetitions: int, block: int = 1, **more: object) -> None:
+def measure(
+    begun: float, run: Callable[[int], object], repetitions: int, block: int = 1, warm: bool = True, **more: object
+) -> None:
     """Measures and prints.
 
     Args:
@@ -40,13 +42,15 @@ def measure(begun: float, run: Callable[[int], object], repetitions: int, block:
         run: Does the work so many times and returns when it is done.
         repetitions: How often a block is measured.
         block: Times that the work is done in one measurement: what a trainer does once a call is shared out.
+        warm: Whether it is done once more before anything is measured.
         **more: Further members of `Measured`.
     """
     start = time.perf_counter()
     run(1)
     first = time.perf_counter() - start
     started = time.time() - begun
-    run(1)
+    if warm:
+        run(1)
     seconds, cpu = [], []
     for _ in range(repetitions):
         clock, process = time.perf_counter(), time.process_time()

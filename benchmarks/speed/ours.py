@@ -1,13 +1,13 @@
 """mmtune's part of the comparison: `python -m benchmarks.speed.ours CASE OPTION SIZE DATA BEGUN REPETITIONS`.
 
-Also `export SIZE FOLDER` and `peak`.
+Also `export SIZE FOLDER CASE` and `peak`.
 """
 
 import sys
 from typing import Any
 
 from benchmarks.speed.measuring import measure
-from benchmarks.speed.sizes import NEW, RANK, SIZES, build
+from benchmarks.speed.sizes import END, MIXED_BATCH, MIXED_NEW, NEW, RANK, SIZES, build
 
 NEVER = -1  # no token has this id: an answer goes on to its end
 
@@ -118,7 +118,8 @@ def decode(model: Any, data: Any, begun: float, repetitions: int) -> None:
     """Measures writing `NEW` tokens for every picture."""
     from dataclasses import replace
 
-    from mmtune.decoding.generate import Request, generate
+    from mmtune.decoding.generate import generate
+    from mmtune.decoding.requests import Request
 
     weights = replace(model.weights(), eos=NEVER)
     requests = [Request(prompt.tolist(), image) for image, prompt in zip(data["images"], data["prompts"], strict=True)]
@@ -132,7 +133,29 @@ def decode(model: Any, data: Any, begun: float, repetitions: int) -> None:
     measure(begun, run, repetitions, tokens=written)
 
 
-def export(size: str, folder: str) -> None:
+def decode_mixed(model: Any, data: Any, begun: float, repetitions: int) -> None:
+    """Measures answering a data set whose prompts and answers have mixed lengths."""
+    from dataclasses import replace
+
+    from mmtune.decoding.generate import generate
+    from mmtune.decoding.requests import Request
+
+    weights = replace(model.weights(), eos=END)
+    requests = [
+        Request(prompt[:length].tolist(), image)
+        for image, prompt, length in zip(data["images"], data["mixed"], data["lengths"], strict=True)
+    ]
+    written: list[list[int]] = []
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            answers = generate(weights, requests, max_tokens=MIXED_NEW, batch_size=MIXED_BATCH)
+            written[:] = [list(answer.ids) for answer in answers]
+
+    measure(begun, run, repetitions, warm=False, tokens=written)
+
+
+def export(size: str, folder: str, case: str) -> None:
     """Writes the model as transformers reads it."""
     from pathlib import Path
 
@@ -140,7 +163,7 @@ def export(size: str, folder: str) -> None:
     from mmtune.models.hf_export import write_checkpoint
     from mmtune.models.tiny import tiny_tokenizer
 
-    model = Model(build(SIZES[size]), tiny_tokenizer(), name=size)
+    model = Model(build(SIZES[size], ends=case == "mixed"), tiny_tokenizer(), name=size)
     write_checkpoint(Path(folder), model.spec, model.variables, "float32", tokens={"image_token_index": 1})
 
 
@@ -151,9 +174,11 @@ def main(case: str, option: str, size: str, file: str, begun: str, repetitions: 
     from mmtune.model import Model
     from mmtune.models.tiny import tiny_tokenizer
 
-    model = Model(build(SIZES[size]), tiny_tokenizer(), name=size)
+    model = Model(build(SIZES[size], ends=case == "mixed"), tiny_tokenizer(), name=size)
     data = dict(np.load(file))
-    if case.startswith("decode"):
+    if case == "mixed":
+        decode_mixed(model, data, float(begun), int(repetitions))
+    elif case.startswith("decode"):
         decode(model, data, float(begun), int(repetitions))
     else:
         train(case, option, model, data, float(begun), int(repetitions))

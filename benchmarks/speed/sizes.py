@@ -1,5 +1,6 @@
 """Sizes of the models that are measured: PaliGemma in its own proportions, small enough for two cores, and as it is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,22 @@ SIZES = {
 PROMPT, TARGET, NEW, RANK = 8, 64, 32, 8
 """Tokens of a prompt, of an answer that is trained on, of an answer that is written; rank of the adapter."""
 FIRST_TEXT = 5  # tokens below have meanings of their own
+END = 1
+"""The token that ends an answer, where answers end."""
+MIXED_PROMPT, MIXED_NEW, MIXED_BATCH = 40, 64, 8
+"""Of a data set of answers of mixed length: most tokens of a prompt and of an answer, pictures at once."""
+_ENDING = 2.4
 
 
-def build(size: Size) -> Any:
+def build(size: Size, ends: bool = False) -> Any:
     """Returns a random PaliGemma as KerasHub builds it, the same each time.
 
     Its embedding has the deviation 1 / sqrt(width), so that logits have unit scale, and its last norm random signs:
     otherwise each token's likeliest successor is itself, and equal answers would mean little.
+
+    Args:
+        size: Its shapes.
+        ends: Whether answers end: the logit of `END` varies so much more than others that it is often the largest.
     """
     import keras
     import keras_hub
@@ -80,6 +90,8 @@ def build(size: Size) -> Any:
     )
     rng = np.random.default_rng(2)
     embedding = rng.normal(0, size.hidden**-0.5, (size.vocabulary, size.hidden)).astype(np.float32)
+    if ends:
+        embedding[END] *= _ENDING
     backbone.token_embedding.embeddings.assign(embedding)
     for layer in backbone.transformer_layers:
         for dense in (layer.attention.output_dense, layer.ffw_linear):
@@ -88,11 +100,26 @@ def build(size: Size) -> Any:
     return backbone
 
 
+def until_end(ids: Sequence[int]) -> list[int]:
+    """Returns an answer up to its end, at most MIXED_NEW tokens."""
+    kept = list(ids)[:MIXED_NEW]
+    return kept[: kept.index(END) + 1] if END in kept else kept
+
+
 def write_data(file: Path, size: Size, rows: int) -> None:
-    """Writes pictures (rows, image, image, 3) uint8, prompts (rows, PROMPT) and answers (rows, 5, TARGET) int32."""
+    """Writes a batch.
+
+    "images" (rows, image, image, 3) uint8, "prompts" (rows, PROMPT) and "answers" (rows, 5, TARGET) int32; "mixed"
+    (rows, MIXED_PROMPT) int32, prompts of "lengths" (rows,) tokens with zeros behind.
+    """
     rng = np.random.default_rng(0)
+    lengths = rng.integers(4, MIXED_PROMPT + 1, rows)
+    mixed = rng.integers(FIRST_TEXT, size.vocabulary - 10, (rows, MIXED_PROMPT)).astype(np.int32)
+    mixed[np.arange(MIXED_PROMPT) >= lengths[:, None]] = 0
     np.savez(
         file,
+        lengths=lengths,
+        mixed=mixed,
         images=rng.integers(0, 256, (rows, size.image, size.image, 3), np.uint8),
         prompts=rng.integers(FIRST_TEXT, size.vocabulary - 10, (rows, PROMPT)).astype(np.int32),
         answers=rng.integers(FIRST_TEXT, size.vocabulary - 10, (rows, 5, TARGET)).astype(np.int32),

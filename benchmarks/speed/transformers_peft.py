@@ -10,7 +10,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.speed.measuring import measure
-from benchmarks.speed.sizes import NEW, RANK
+from benchmarks.speed.sizes import END, MIXED_BATCH, MIXED_NEW, NEW, RANK, until_end
 
 
 def main(case: str, option: str, folder: str, file: str, begun: str, repetitions: str) -> None:
@@ -26,6 +26,9 @@ def main(case: str, option: str, folder: str, file: str, begun: str, repetitions
     pixels = torch.tensor(data["images"].astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2).to(device)
     prompts = torch.tensor(data["prompts"].astype(np.int64), device=device)
     pictured = torch.full((len(prompts), image_tokens), image_token, device=device)
+    if case == "mixed":
+        _decode_mixed(model.eval(), pixels, pictured, data, float(begun), int(repetitions))
+        return
     if case.startswith("decode"):
         _decode(model.eval(), pixels, torch.cat([pictured, prompts], 1), float(begun), int(repetitions))
         return
@@ -102,6 +105,47 @@ def _decode(model: Any, pixels: Any, ids: Any, begun: float, repetitions: int) -
             written[:] = answers[:, ids.shape[1] :].tolist()
 
     measure(begun, run, repetitions, tokens=written)
+
+
+def _decode_mixed(model: Any, pixels: Any, pictured: Any, data: Any, begun: float, repetitions: int) -> None:
+    import torch
+
+    written: list[list[int]] = []
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            written.clear()
+            for start in range(0, len(pixels), MIXED_BATCH):
+                part = slice(start, start + MIXED_BATCH)
+                lengths = data["lengths"][part]
+                ids, seen = _left(pictured[part], data["mixed"][part], lengths)
+                with torch.inference_mode():
+                    answers = model.generate(
+                        input_ids=ids,
+                        pixel_values=pixels[part],
+                        attention_mask=seen,
+                        max_new_tokens=MIXED_NEW,
+                        do_sample=False,
+                        eos_token_id=END,
+                        pad_token_id=0,
+                    )
+                written.extend(until_end(row[ids.shape[1] :]) for row in answers.tolist())
+
+    measure(begun, run, repetitions, warm=False, tokens=written)
+
+
+def _left(pictured: Any, prompts: Any, lengths: Any) -> tuple[Any, Any]:
+    """Returns pictures and prompts padded on the left, as generating needs it, and which tokens are none of the pad."""
+    import torch
+
+    most = int(lengths.max())
+    ids = torch.zeros((len(prompts), pictured.shape[1] + most), dtype=torch.long, device=pictured.device)
+    seen = torch.zeros_like(ids)
+    for row, length in enumerate(lengths):
+        text = torch.tensor(prompts[row, :length].astype("int64"), device=pictured.device)
+        line = torch.cat([pictured[row], text])
+        ids[row, -len(line) :], seen[row, -len(line) :] = line, 1
+    return ids, seen
 
 
 if __name__ == "__main__":

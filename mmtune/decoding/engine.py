@@ -55,7 +55,8 @@ class Writing(NamedTuple):
     """Where the loop stands.
 
     Attributes:
-        count: () int32, tokens written.
+        turn: () int32, steps of the loop so far. Each writes one slot of the cache, the same in all rows; behind the
+            last slot comes the first one of the new tokens again, so that a row may begin at any turn.
         predicted: (batch, vocabulary) float32 logits of the next token.
         cache, seen: As in `Prefix`.
         state: (batch,) int32, where each row stands in its grammar.
@@ -63,7 +64,7 @@ class Writing(NamedTuple):
         written: What there is so far.
     """
 
-    count: Array
+    turn: Array
     predicted: Array
     cache: Cache
     seen: Array
@@ -201,13 +202,14 @@ def go_on(
     keys: Array,
     limit: Array,
     until: Array,
+    enough: Array,
     constraint: Constraint | None,
     *,
     sampler: Sampler,
     ends: tuple[int, ...],
     pad: int,
 ) -> Writing:
-    """Writes tokens until every row has ended or `until` of them are written.
+    """Writes tokens up to turn `until`, or until `enough` rows have ended.
 
     Args:
         weights, spec: The model.
@@ -217,34 +219,66 @@ def go_on(
         keys: (batch,) random keys.
         limit: () or (batch,) int32, most tokens of a row, at most the size of the output.
         until: () int32.
+        enough: () int32.
         constraint: What may be written, or None.
         sampler: How tokens are chosen.
         ends: Ids of the tokens that end an answer.
         pad: Id of the token that fills rows.
     """
-    first_slot = writing.seen.shape[1] - writing.written.tokens.shape[1]
+    rows, new = writing.written.tokens.shape
+    first_slot = writing.seen.shape[1] - new
 
-    def pick(predicted: Array, state: Array, done: Array, i: Array) -> tuple[Array, Array, Array]:
-        open_logits = predicted
+    def pick(now: Writing) -> tuple[Array, Array, Array]:
+        state, count = now.state, now.written.lengths
+        open_logits = now.predicted
         if constraint is not None:
-            open_logits = jnp.where(allowed(constraint, state, limit - i), predicted, FORBIDDEN)
-        token = choose(open_logits, sampler, keys, i)
-        logprob = jnp.take_along_axis(jax.nn.log_softmax(predicted), token[:, None], axis=1)[:, 0]
+            open_logits = jnp.where(allowed(constraint, state, limit - count), now.predicted, FORBIDDEN)
+        token = choose(open_logits, sampler, keys, count)
+        logprob = jnp.take_along_axis(jax.nn.log_softmax(now.predicted), token[:, None], axis=1)[:, 0]
         if constraint is not None:
-            state = jnp.where(done, state, advance(constraint, state, token))
-        return jnp.where(done, pad, token), jnp.where(done, 0.0, logprob), state
+            state = jnp.where(now.done, state, advance(constraint, state, token))
+        return jnp.where(now.done, pad, token), jnp.where(now.done, 0.0, logprob), state
 
     def body(now: Writing) -> Writing:
-        i, predicted, cache, seen, state, done, written = now
-        token, logprob, state = pick(predicted, state, done, i)
-        tokens = jax.lax.dynamic_update_slice(written.tokens, token[:, None], (0, i))
-        logprobs = jax.lax.dynamic_update_slice(written.logprobs, logprob[:, None], (0, i))
-        written = Written(tokens, logprobs, written.lengths + ~done)
-        done = done | jnp.isin(token, jnp.array(ends)) | (i + 1 >= limit)
-        predicted, cache, seen = step(weights, spec, adapter, cache, seen, token, lengths + i, first_slot + i)
-        return Writing(i + 1, predicted, cache, seen, state, done, written)
+        token, logprob, state = pick(now)
+        count, done = now.written.lengths, now.done
+        place = (jnp.arange(rows), jnp.where(done, new, count))  # `new` is beyond the output: nothing is written
+        tokens = now.written.tokens.at[place].set(token, mode="drop")
+        logprobs = now.written.logprobs.at[place].set(logprob, mode="drop")
+        written = Written(tokens, logprobs, count + ~done)
+        done = done | jnp.isin(token, jnp.array(ends)) | (written.lengths >= limit)
+        slot = first_slot + now.turn % new
+        predicted, cache, seen = step(weights, spec, adapter, now.cache, now.seen, token, lengths + count, slot)
+        return Writing(now.turn + 1, predicted, cache, seen, state, done, written)
 
-    return jax.lax.while_loop(lambda now: (now.count < until) & ~jnp.all(now.done), body, writing)
+    return jax.lax.while_loop(lambda now: (now.turn < until) & (jnp.sum(now.done) < enough), body, writing)
+
+
+@partial(jax.jit, donate_argnames=("writing",))
+def seat(writing: Writing, prefix: Prefix, rows: Array, start: Array, pad: Array) -> Writing:
+    """Gives rows of a loop that goes on to new requests.
+
+    Args:
+        writing: Where the loop stands; it is used up.
+        prefix: From `prefill` with the same size of the output and of the prompts: a row a request.
+        rows: (n,) int32, the row that each takes; one that stands twice takes the same request twice.
+        start: (n,) int32, the state in which its grammar begins.
+        pad: () int32, the token that fills rows.
+    """
+
+    def put(old: Array, new: Array) -> Array:
+        return old.at[rows].set(new)
+
+    blank = Written(pad, jnp.float32(0), jnp.int32(0))
+    return Writing(
+        writing.turn,
+        put(writing.predicted, prefix.first),
+        jax.tree.map(put, writing.cache, prefix.cache),
+        put(writing.seen, prefix.seen),
+        put(writing.state, start),
+        writing.done.at[rows].set(False),
+        jax.tree.map(put, writing.written, blank),
+    )
 
 
 @partial(jax.jit, static_argnames=("spec", "sampler", "new", "ends", "pad"))
@@ -285,6 +319,7 @@ def write(
         keys,
         limit,
         jnp.max(limit),
+        jnp.int32(len(prefix.lengths)),
         constraint,
         sampler=sampler,
         ends=ends,

@@ -1,6 +1,6 @@
 """From decoded ids to what a task reads."""
 
-from mmtune.decoding.generate import Decoded
+from mmtune.decoding.requests import Decoded
 from mmtune.models.tokenizer import Tokenizer
 from mmtune.records import Output
 

@@ -53,7 +53,7 @@ def choose(logits: Array, sampler: Sampler, keys: Array, step: Array) -> Array:
         logits: (batch, vocabulary) float32; forbidden tokens at `FORBIDDEN`.
         sampler: The rule.
         keys: (batch,) random keys, one a row.
-        step: Number of the token, mixed into the keys.
+        step: () or (batch,) int32, number of the token, mixed into the keys.
 
     Returns:
         (batch,) int32.
@@ -67,7 +67,7 @@ def choose(logits: Array, sampler: Sampler, keys: Array, step: Array) -> Array:
         logits = jnp.where(logits < smallest, FORBIDDEN, logits)
     if sampler.top_p < 1:
         logits = _nucleus(logits, sampler.top_p)
-    folded = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
+    folded = jax.vmap(jax.random.fold_in)(keys, jnp.broadcast_to(step, logits.shape[:1]))
     return jax.vmap(jax.random.categorical)(folded, logits).astype(jnp.int32)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmtune.data.batch import Row, collate
 from mmtune.decoding.buckets import bucket, power_of_two
-from mmtune.decoding.generate import NO_PICTURE, Request, Weights
+from mmtune.decoding.requests import NO_PICTURE, Request, Weights
 from mmtune.errors import UsageError
 from mmtune.models.linear import Adapter, Array
 from mmtune.models.scorer import target_logits, token_log_likelihood

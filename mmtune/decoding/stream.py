@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 import jax.numpy as jnp
 
 from mmtune.decoding.engine import begin, go_on
-from mmtune.decoding.generate import Decoded, Request, Weights, batches, check_sizes, decoded, opened
 from mmtune.decoding.joining import Rules
+from mmtune.decoding.opening import batches, opened
+from mmtune.decoding.requests import Decoded, Request, Weights, check_sizes, decoded
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.errors import UsageError
 
@@ -63,6 +64,7 @@ def stream(
                 keys,
                 limit,
                 jnp.int32(min(until, longest)),
+                jnp.int32(len(prefix.lengths)),
                 constraint,
                 sampler=sampler,
                 ends=weights.ends,

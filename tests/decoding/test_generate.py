@@ -10,7 +10,8 @@ from backbones import make
 
 from mmtune.codecs.grammar import Automaton
 from mmtune.decoding.buckets import bucket, table_size
-from mmtune.decoding.generate import Request, Weights, generate
+from mmtune.decoding.generate import generate
+from mmtune.decoding.requests import Request, Weights
 from mmtune.decoding.sampling import Sampler, choose
 from mmtune.decoding.score import score
 from mmtune.errors import UsageError

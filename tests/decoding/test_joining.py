@@ -12,8 +12,9 @@ from mmtune.codecs.choices import choice_grammar
 from mmtune.codecs.grammar import object_grammar
 from mmtune.decoding import generate as module
 from mmtune.decoding.constraint import allowed, on_device
-from mmtune.decoding.generate import Request, Weights, generate
+from mmtune.decoding.generate import generate
 from mmtune.decoding.joining import Rules, join
+from mmtune.decoding.requests import Request, Weights
 from mmtune.decoding.sampling import Sampler
 from mmtune.models.linear import NO_ADAPTER
 from mmtune.models.spec import read_spec

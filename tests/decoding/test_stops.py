@@ -10,8 +10,9 @@ from backbones import make
 from vocabularies import chat_tokenizer
 
 from mmtune.data.batch import NO_PIXELS, Row, collate
-from mmtune.decoding.generate import Decoded, Request, Weights, generate
+from mmtune.decoding.generate import generate
 from mmtune.decoding.outputs import as_output
+from mmtune.decoding.requests import Decoded, Request, Weights
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.decoding.score import score
 from mmtune.model import Model

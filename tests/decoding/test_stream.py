@@ -8,7 +8,8 @@ import pytest
 from backbones import make
 
 from mmtune.codecs.grammar import Automaton
-from mmtune.decoding.generate import Request, Weights, generate
+from mmtune.decoding.generate import generate
+from mmtune.decoding.requests import Request, Weights
 from mmtune.decoding.sampling import Sampler
 from mmtune.decoding.stream import stream
 from mmtune.errors import UsageError

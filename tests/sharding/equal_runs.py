@@ -17,7 +17,8 @@ import numpy as np
 from backbones import make
 
 from mmtune.data.batch import Row, collate
-from mmtune.decoding.generate import Request, Weights, generate
+from mmtune.decoding.generate import generate
+from mmtune.decoding.requests import Request, Weights
 from mmtune.model import Model
 from mmtune.models.linear import NO_ADAPTER
 from mmtune.models.lora_config import LoRA

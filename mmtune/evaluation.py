@@ -1,28 +1,28 @@
 """Asking a model about every record of a data set, and scoring the answers."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from mmtune.data.batch import NO_PIXELS
 from mmtune.data.dataset import FaultLog
 from mmtune.decoding.generate import generate
 from mmtune.decoding.joining import Rules
 from mmtune.decoding.outputs import as_output
 from mmtune.decoding.requests import Request
 from mmtune.decoding.sampling import GREEDY, Sampler
-from mmtune.errors import DataError, UsageError
+from mmtune.errors import UsageError
 from mmtune.likelihood import truth_likelihoods
 from mmtune.model import Model
+from mmtune.opening import opened_ahead
 from mmtune.prediction_files import write_predictions
 from mmtune.records import Fault, Likelihood, Prediction, Query, Record
 from mmtune.task import Task
 
-CHUNK = 64
 # Sampling numbers its answers by record and query, so that a picture that fails does not move those after it.
 QUERIES = 1000
 # A grammar holds a number for each token of the vocabulary; questions of multiple choice have one each.
@@ -111,16 +111,21 @@ def evaluate_records(
     budget = token_budget(model, task, askable) if max_tokens is None else max_tokens
     grammars: dict[tuple[str, ...], Any] = {}
     rules = Rules()
-    for start in range(0, len(records), CHUNK):
-        chunk = records[start : start + CHUNK]
-        pairs = enumerate(_with_pixels(model, task, chunk, log), start)
-        ready = [(number, *pair) for number, pair in pairs if pair is not None]
-        for record, prediction in _answer(model, task, ready, budget, sampler, batch_size, grammars, rules):
-            metric.update(record, prediction)
-            used.append(record)
-            predictions.append(prediction)
-        on_done(start + len(chunk))
+    with closing(opened_ahead(model, task, records, log)) as chunks:
+        for start, chunk in chunks:
+            ready = [(number, *pair) for number, pair in enumerate(chunk, start) if pair is not None]
+            on_share = partial(_share_done, on_done, start, len(chunk))
+            answers = _answer(model, task, ready, budget, sampler, batch_size, grammars, rules, on_share)
+            for record, prediction in answers:
+                metric.update(record, prediction)
+                used.append(record)
+                predictions.append(prediction)
+            on_done(start + len(chunk))
     return Evaluation(task.name, metric.compute(), tuple(used), tuple(predictions), tuple(log.faults), task)
+
+
+def _share_done(on_done: Callable[[int], None], start: int, count: int, share: float) -> None:
+    on_done(start + int(share * count))
 
 
 def fitting_task(model: Model, task: Task) -> Task:
@@ -140,55 +145,6 @@ def token_budget(model: Model, task: Task, records: Sequence[Record]) -> int:
     return task.budget(records, model.tokenizer, taught)
 
 
-Ready = tuple[Record, np.ndarray | None]
-
-
-def opened(model: Model, task: Task, record: Record) -> Ready:
-    """Returns a record with its size, as the task prepares it, and its picture as the model takes it.
-
-    Returns:
-        Pixels, `NO_PIXELS` where a model that sees is asked without a picture, or None for a text model.
-
-    Raises:
-        DataError: When the picture cannot be opened.
-    """
-    if model.image_size is None:
-        return record, None
-    if not task.needs_picture or record.picture is None:
-        return record, NO_PIXELS
-    image = record.picture.open()
-    return task.prepared(replace(record, size=record.size or image.size)), model.pixels(image)
-
-
-class _NotAsked(NamedTuple):
-    """Why a record is left out: kind and problem of its fault."""
-
-    kind: str
-    problem: str
-
-
-def _with_pixels(model: Model, task: Task, records: Sequence[Record], log: FaultLog) -> Iterable[Ready | None]:
-    """Opens the pictures of a chunk in threads; records that cannot be asked about are logged and None."""
-
-    def prepare(record: Record) -> Ready | _NotAsked:
-        if (problem := task.unasked(record)) is not None:
-            return _NotAsked("no prompt", f"{problem}; the record was left out")
-        if task.needs_picture and record.picture is None:
-            return _NotAsked("unreadable picture", f"record {record.id} has no picture")
-        try:
-            return opened(model, task, record)
-        except DataError as error:
-            return _NotAsked("unreadable picture", str(error))
-
-    with ThreadPoolExecutor(2) as pool:
-        for record, ready in zip(records, pool.map(prepare, records), strict=True):
-            if isinstance(ready, _NotAsked):
-                log.add(record.source, record.id, ready.kind, ready.problem)
-                yield None
-            else:
-                yield ready
-
-
 def _answer(
     model: Model,
     task: Task,
@@ -198,6 +154,7 @@ def _answer(
     batch_size: int,
     grammars: dict[tuple[str, ...], Any],
     rules: Rules,
+    on_share: Callable[[float], None],
 ) -> Iterable[tuple[Record, Prediction]]:
     asked: list[tuple[int, Query]] = []
     rows: list[int] = []
@@ -216,7 +173,15 @@ def _answer(
         Request(tokenizer.prompt(query.prompt, query.closed), ready[i][2], grammars[query.labels], row)
         for (i, query), row in zip(asked, rows, strict=True)
     ]
-    decoded = generate(weights, requests, max_tokens=budget, sampler=sampler, batch_size=batch_size, rules=rules)
+    decoded = generate(
+        weights,
+        requests,
+        max_tokens=budget,
+        sampler=sampler,
+        batch_size=batch_size,
+        rules=rules,
+        on_done=lambda done: on_share(done / len(requests)),
+    )
     answers: list[list] = [[] for _ in ready]
     for (i, query), one in zip(asked, decoded, strict=True):
         answers[i].append((query, as_output(one, tokenizer, weights.ends)))

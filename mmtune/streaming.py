@@ -9,8 +9,9 @@ from mmtune.decoding.outputs import as_output
 from mmtune.decoding.requests import Request, check_sizes
 from mmtune.decoding.stream import EVERY, stream
 from mmtune.errors import UsageError
-from mmtune.evaluation import fitting_task, opened, token_budget
+from mmtune.evaluation import fitting_task, token_budget
 from mmtune.model import Model
+from mmtune.opening import opened
 from mmtune.predicting import Answer, asked_record, asked_task
 from mmtune.records import Output, Query, Record
 from mmtune.task import Task

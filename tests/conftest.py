@@ -13,6 +13,8 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 # Programs that tests and the commands they start compile are compiled once.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "mmtune-tests-compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+# Compiled in haste: most tests run each program a few times only.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 # Each compiled program maps pieces of memory, of which Linux grants a process 65,530: beyond that it crashes.
 _MOST_MAPS = 25_000

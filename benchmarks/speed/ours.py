@@ -12,7 +12,7 @@ from benchmarks.speed.sizes import END, MIXED_BATCH, MIXED_NEW, NEW, RANK, SIZES
 NEVER = -1  # no token has this id: an answer goes on to its end
 
 
-def trainer_of(model: Any, full: bool) -> Any:
+def trainer_of(model: Any, full: bool, rank: int = RANK) -> Any:
     """Returns what trains the model, compiled as `mmtune train` does it."""
     from mmtune.models.lora_config import LoRA
     from mmtune.recipe import Optimizer, Recipe
@@ -24,7 +24,7 @@ def trainer_of(model: Any, full: bool) -> Any:
         data="generated",
         steps=1000,
         full=full,
-        lora=LoRA(rank=RANK, targets=("q_proj", "v_proj")),
+        lora=LoRA(rank=rank, targets=("q_proj", "v_proj")),
         precision=model.precision,
         optimizer=Optimizer(learning_rate=2e-5),
     )

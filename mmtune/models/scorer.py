@@ -67,10 +67,11 @@ def target_logits(
         features = image_features(weights, spec, inputs["images"], adapter, dtype, rematerialise == "full")
         if freeze_vision:
             features = jax.lax.stop_gradient(features)
-    return logits_after(weights, spec, features, inputs, adapter, dtype=dtype, rematerialise=rematerialise)
+    hidden = hidden_after(weights, spec, features, inputs, adapter, dtype=dtype, rematerialise=rematerialise)
+    return logits(weights["text"], spec.text, hidden)
 
 
-def logits_after(
+def hidden_after(
     weights: Tree,
     spec: ModelSpec,
     features: Array | None,
@@ -80,7 +81,7 @@ def logits_after(
     dtype: jnp.dtype = jnp.float32,
     rematerialise: str = "none",
 ) -> Array:
-    """Returns what `target_logits` does from image tokens that are known already.
+    """Returns (batch, n, hidden) after the final norm at the target positions, from image tokens that are known.
 
     Args:
         weights: `model_variables` as arrays.
@@ -109,7 +110,7 @@ def logits_after(
         targets=inputs["targets"],
         rematerialise=rematerialise,
     )
-    return logits(weights["text"], spec.text, hidden)
+    return hidden
 
 
 def token_log_likelihood(predicted: Array, labels: Array) -> Array:

@@ -22,7 +22,12 @@ def weighted_loss(predicted: Array, labels: dict[str, Array], options: Optimizer
     Returns:
         () float32: sum of weights times losses over the number of suffixes; 0 when there are none.
     """
-    target, weights = labels["labels"], labels["weights"]
+    total = loss_sum(predicted, labels["labels"], labels["weights"], options, loc)
+    return total / jnp.maximum(jnp.sum(labels["weights"]), 1e-9)
+
+
+def loss_sum(predicted: Array, target: Array, weights: Array, options: Optimizer, loc: int | None) -> Array:
+    """Returns the sum of weights (batch, n) times losses, () float32; other arguments are those of `weighted_loss`."""
     likelihood = token_log_likelihood(predicted, target)
     if options.location_smoothing > 0 and loc is not None:
         is_location = (target >= loc) & (target < loc + LOCATIONS)
@@ -32,7 +37,7 @@ def weighted_loss(predicted: Array, labels: dict[str, Array], options: Optimizer
     if options.label_smoothing > 0:
         even = jax.nn.logsumexp(predicted, axis=-1) - jnp.mean(predicted, axis=-1)
         loss = (1 - options.label_smoothing) * loss + options.label_smoothing * even
-    return jnp.sum(weights * loss) / jnp.maximum(jnp.sum(weights), 1e-9)
+    return jnp.sum(weights * loss)
 
 
 def _spread_likelihood(predicted: Array, target: Array, deviation: float, loc: int) -> Array:

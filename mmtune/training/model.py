@@ -13,15 +13,15 @@ from mmtune.model import Model
 from mmtune.models.linear import NO_ADAPTER
 from mmtune.models.lora import LoraWeights
 from mmtune.models.modules import in_vision
-from mmtune.models.scorer import image_features, logits_after
+from mmtune.models.scorer import hidden_after, image_features
 from mmtune.models.weights import values
 from mmtune.recipe import Recipe
+from mmtune.training.chunked import Head, hidden_loss
 from mmtune.training.dense import DenseHead, dense_loss, make_head
-from mmtune.training.loss import weighted_loss
 
 
 class Trainer(keras.Model):
-    """Maps a batch to the logits at its target positions, and takes a step on their loss.
+    """Maps a batch to the hidden states at its target positions, and takes a step on their loss.
 
     What trains: the adapter alone, or with `full` every weight, the vision tower only if the recipe tunes it.
 
@@ -75,8 +75,9 @@ class Trainer(keras.Model):
         """Returns what a batch of `mmtune.training.plan.load_batches` gives.
 
         Returns:
-            "logits" (batch, n, vocabulary) float32 where there are tokens; with a dense head "dense" (batch, patches,
-            width) image tokens, "locations" (1024, width) and the head itself as "head".
+            Where there are tokens "hidden" (batch, n, width) at the target positions and "vocabulary", the weights that
+            make logits of them; with a dense head "dense" (batch, patches, width) image tokens, "locations" (1024,
+            width) and the head itself as "head".
         """
         adapter = NO_ADAPTER
         if self.lora is not None:
@@ -97,9 +98,11 @@ class Trainer(keras.Model):
             bins = slice(self._tokenizer.loc, self._tokenizer.loc + LOCATIONS)
             outputs = {"dense": features, "locations": weights["text"]["embedding"][bins], "head": values(self.head)}
         if "token_ids" in inputs:
-            outputs["logits"] = logits_after(
+            outputs["hidden"] = hidden_after(
                 weights, self._spec, features, inputs, adapter, dtype=precision, rematerialise=rematerialise
             )
+            name = "embedding" if self._spec.text.tied else "head"
+            outputs["vocabulary"] = {name: weights["text"][name]}
         return outputs
 
     def train_step(self, state: Any, data: Any) -> tuple[dict[str, jax.Array], Any]:
@@ -118,8 +121,9 @@ class Trainer(keras.Model):
 
     def _loss(self, outputs: dict[str, Any], labels: dict[str, jax.Array]) -> jax.Array:
         loss = jnp.zeros(())
-        if "logits" in outputs:
-            loss = weighted_loss(outputs["logits"], labels, self.recipe.optimizer, self._tokenizer.loc)
+        if "hidden" in outputs:
+            head = Head(self._spec.text, self.recipe.optimizer, self._tokenizer.loc, trains=self.recipe.full)
+            loss = hidden_loss(head, outputs["vocabulary"], outputs["hidden"], labels)
         if "dense_share" in labels:
             members: Any = (labels[f"dense_{name}"] for name in DenseTargets._fields)
             targets = DenseTargets(*members)

@@ -23,9 +23,10 @@ from rich.console import Console
 from mmtune.data.dense import LOCATIONS
 from mmtune.data.scene_shapes import MAX_OBJECTS
 from mmtune.files import atomic
+from mmtune.models.forward import logits
 from mmtune.models.linear import NO_ADAPTER, Array
 from mmtune.models.load import assign_weights
-from mmtune.models.scorer import image_features, logits_after
+from mmtune.models.scorer import hidden_after, image_features
 from mmtune.models.spec import ModelSpec, read_spec
 from mmtune.models.tiny import TINY, build_tiny, tiny_tokenizer
 from mmtune.models.weights import Tree, model_variables
@@ -230,7 +231,7 @@ class Pretraining:
 
     def _text_part(self, tree: Tree, features: Array, inputs: Any, labels: Any) -> tuple[Array, Array]:
         features = jnp.repeat(features, len(labels["labels"]) // len(features), axis=0)
-        predicted = logits_after(tree, self.spec, features, inputs)
+        predicted = logits(tree["text"], self.spec.text, hidden_after(tree, self.spec, features, inputs))
         loss = weighted_loss(predicted, labels, _SMOOTHING, self.loc)
         right = (predicted.argmax(-1) == labels["labels"]) * (labels["weights"] > 0)
         return loss, jnp.sum(right) / jnp.maximum(jnp.sum(labels["weights"] > 0), 1)

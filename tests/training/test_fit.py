@@ -133,9 +133,9 @@ def test_dropout_draws_anew_in_every_step():
         weights["b"].assign(np.ones(weights["b"].shape))
     trainer = Trainer(model, mmtune.Recipe(task="detection", data="x"))
     inputs, _ = collate([Row([2, 9, 4], [[7, 8, 1]], [[1.0] * 3], np.zeros((28, 28, 3), np.uint8))], 4)
-    first, second = (np.asarray(trainer(inputs, training=True)["logits"]) for _ in range(2))
+    first, second = (np.asarray(trainer(inputs, training=True)["hidden"]) for _ in range(2))
     assert np.abs(first - second).max() > 1e-3
-    still = [np.asarray(trainer(inputs, training=False)["logits"]) for _ in range(2)]
+    still = [np.asarray(trainer(inputs, training=False)["hidden"]) for _ in range(2)]
     np.testing.assert_array_equal(*still)
 
 

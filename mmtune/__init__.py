@@ -8,11 +8,13 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mmtune.allocator import tune_malloc
+from mmtune.compiled import keep_programs
 
 # Keras reads its backend once, at its first import; mmtune's forward pass is written in JAX.
 os.environ.setdefault("KERAS_BACKEND", "jax")
-# Here because it comes too late once JAX has started its threads.
+# Here because both come too late once JAX is imported.
 tune_malloc()
+keep_programs()
 
 if TYPE_CHECKING:
     from mmtune.api import Evaluation, Run, evaluate, load, read, train

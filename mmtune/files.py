@@ -64,3 +64,9 @@ def write_text(file: Path, text: str) -> None:
 def write_json(file: Path, value: Any) -> None:
     """Writes a value as indented JSON, with a newline at the end."""
     write_text(file, json_text(value, indent=2) + "\n")
+
+
+def cache_folder(name: str) -> Path:
+    """Returns a folder in the user's cache directory, which may not exist yet."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "mmtune" / name

@@ -23,7 +23,7 @@ from mmtune.models.quantized_tree import check_scheme
 from mmtune.models.safetensor_files import TensorFiles
 from mmtune.models.spec import ModelSpec, read_spec
 from mmtune.models.spm_tokenizer import SentencePieceTokenizer
-from mmtune.models.tiny import build_tiny, tiny_tokenizer, tiny_weights_path
+from mmtune.models.tiny import empty_tiny, tiny_tokenizer, tiny_weights_path
 from mmtune.models.tokenizer import Tokenizer
 from mmtune.run_files import ADAPTER, RECIPE, TRAINED
 
@@ -160,7 +160,7 @@ def _as_run(model: Model, folder: Path, recipe: "Recipe") -> Model:
 
 
 def _tiny() -> Any:
-    backbone = build_tiny()
+    backbone = empty_tiny()
     assign_weights(backbone.weights, tiny_weights_path())
     return backbone
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mmtune.hosts import whole
+from mmtune.models.build import without_values
 from mmtune.models.spm_tokenizer import SentencePieceTokenizer
 
 _ASSETS = files("mmtune") / "assets"
@@ -59,34 +60,44 @@ def build_tiny(seed: int = 0, dtype: Any = None) -> Any:
         seed: The same seed gives the same weights.
         dtype: As KerasHub takes it; None: Keras' current policy.
     """
-    from keras_hub.models import PaliGemmaBackbone
-
     # Keras' initialisers draw their seeds from Python's generator, whose state is given back to its owner.
     state = random.getstate()
     random.seed(seed)
     try:
-        backbone = PaliGemmaBackbone(
-            vocabulary_size=TINY.vocabulary_size,
-            image_size=TINY.image_size,
-            num_layers=TINY.num_layers,
-            num_query_heads=TINY.num_heads,
-            num_key_value_heads=TINY.num_kv_heads,
-            hidden_dim=TINY.hidden_dim,
-            intermediate_dim=2 * TINY.mlp_dim,
-            head_dim=TINY.head_dim,
-            vit_patch_size=TINY.patch_size,
-            vit_num_heads=TINY.vision_heads,
-            vit_hidden_dim=TINY.vision_dim,
-            vit_num_layers=TINY.vision_layers,
-            vit_intermediate_dim=TINY.vision_mlp_dim,
-            vit_name="vit",
-            dtype=dtype,
-            name="tiny",
-        )
+        backbone = _backbone(dtype)
     finally:
         random.setstate(state)
     _initialise(backbone, np.random.default_rng(seed))
     return backbone
+
+
+def empty_tiny() -> Any:
+    """Returns the model without values in its weights, for a file to fill: first values take seconds to compile."""
+    with without_values():
+        return _backbone(None)
+
+
+def _backbone(dtype: Any) -> Any:
+    from keras_hub.models import PaliGemmaBackbone
+
+    return PaliGemmaBackbone(
+        vocabulary_size=TINY.vocabulary_size,
+        image_size=TINY.image_size,
+        num_layers=TINY.num_layers,
+        num_query_heads=TINY.num_heads,
+        num_key_value_heads=TINY.num_kv_heads,
+        hidden_dim=TINY.hidden_dim,
+        intermediate_dim=2 * TINY.mlp_dim,
+        head_dim=TINY.head_dim,
+        vit_patch_size=TINY.patch_size,
+        vit_num_heads=TINY.vision_heads,
+        vit_hidden_dim=TINY.vision_dim,
+        vit_num_layers=TINY.vision_layers,
+        vit_intermediate_dim=TINY.vision_mlp_dim,
+        vit_name="vit",
+        dtype=dtype,
+        name="tiny",
+    )
 
 
 @cache

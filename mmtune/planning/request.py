@@ -97,9 +97,9 @@ def describe(model: str) -> ModelSpec:
     """Returns the description of a model that need not be there."""
     if model == "tiny":
         from mmtune.models.spec import read_spec
-        from mmtune.models.tiny import build_tiny
+        from mmtune.models.tiny import empty_tiny
 
-        return read_spec(build_tiny())
+        return read_spec(empty_tiny())
     folder = Path(model)
     if is_checkpoint(folder):
         return read_config(folder, has_head=True)  # what transformers takes for granted where a Llama does not say

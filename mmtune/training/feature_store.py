@@ -121,9 +121,3 @@ class DiskStore:
     def _file(self, key: Hashable) -> Path:
         name = str(key)
         return self.folder / name[:2] / name[2:]
-
-
-def cache_folder() -> Path:
-    """Returns the folder of image tokens in the user's cache directory."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "mmtune" / "features"

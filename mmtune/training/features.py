@@ -13,13 +13,14 @@ from mmtune.data.augment import Augment
 from mmtune.data.pixels import to_square
 from mmtune.decoding.engine import encode
 from mmtune.errors import DataError
+from mmtune.files import cache_folder
 from mmtune.hosts import several
 from mmtune.model import Model
 from mmtune.models.linear import NO_ADAPTER
 from mmtune.recipe import Recipe
 from mmtune.records import Record
 from mmtune.training.examples import Example
-from mmtune.training.feature_store import GIB, DiskStore, MemoryStore, cache_folder, identity
+from mmtune.training.feature_store import GIB, DiskStore, MemoryStore, identity
 from mmtune.training.model import tower_is_frozen
 from mmtune.training.plan import Batch
 
@@ -156,7 +157,7 @@ def choose_features(
     shape, dtype = (model.spec.image_tokens, model.spec.text.hidden_dim), jnp.dtype(recipe.precision)
     gib = len(records) * int(np.prod(shape)) * dtype.itemsize / GIB
     if wanted == "disk":
-        store = DiskStore(Path(recipe.cache.folder or cache_folder()), _digest(model), shape, dtype)
+        store = DiskStore(Path(recipe.cache.folder or cache_folder("features")), _digest(model), shape, dtype)
         if gib > recipe.cache.disk_gib:
             told = f"image tokens are not kept: they take {gib:.1f} GiB, cache.disk_gib is {recipe.cache.disk_gib:g}"
             return None, [], told

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmtune.data.batch import Row, collate
-from mmtune.decoding.buckets import bucket, power_of_two
+from mmtune.decoding.buckets import bucket
+from mmtune.decoding.opening import filled
 from mmtune.decoding.requests import NO_PICTURE, Request, Weights
 from mmtune.errors import UsageError
 from mmtune.models.linear import Adapter, Array
@@ -19,6 +20,8 @@ from mmtune.models.weights import Tree
 
 # Numbers in the logits of a batch, 2 GiB: answers may be whole conversations, and vocabularies have 256,000 tokens.
 _MOST_LOGITS = 1 << 29
+# Tokens of the answers that share a row.
+_MOST_TARGETS = 256
 
 
 def score(
@@ -30,20 +33,18 @@ def score(
         weights: The model.
         requests: Prompts and images.
         targets: Ids of each answer, eos included.
-        batch_size: Most answers at once; of long ones fewer, as memory has room for.
+        batch_size: Most rows at once; of long answers fewer, as memory has room for. Answers that stand next to each
+            other with one picture and prompt share a row.
     """
+    if weights.spec.vision is not None and any(request.image is None for request in requests):
+        raise UsageError(NO_PICTURE)
     scores: list[np.ndarray] = []
-    longest = bucket(max((len(target) for target in targets), default=1))
+    packed = _packed(requests, targets)
+    longest = bucket(max((row.target_length for row in packed), default=1))
     batch_size = min(batch_size, max(1, _MOST_LOGITS // (longest * weights.spec.text.vocabulary_size)))
-    for start in range(0, len(requests), batch_size):
-        chunk = slice(start, start + batch_size)
-        if weights.spec.vision is not None and any(request.image is None for request in requests[chunk]):
-            raise UsageError(NO_PICTURE)
-        rows = [
-            Row(request.prompt, [target], [[1.0] * len(target)], request.image)
-            for request, target in zip(requests[chunk], targets[chunk], strict=True)
-        ]
-        rows += [rows[-1]] * (power_of_two(len(rows)) - len(rows))
+    for start in range(0, len(packed), batch_size):
+        chunk = packed[start : start + batch_size]
+        rows = filled(chunk)
         width = bucket(max(row.text_length for row in rows))
         inputs, labels = collate(rows, weights.spec.image_tokens, width, bucket(max(r.target_length for r in rows)))
         likelihood = _likelihood(
@@ -54,9 +55,27 @@ def score(
             weights.adapter,
             dtype=weights.dtype,
         )
-        found = np.asarray(likelihood)
-        scores += [found[row, : len(target)] for row, target in enumerate(targets[chunk])]
+        for row, found in zip(chunk, np.asarray(likelihood), strict=False):
+            ends = np.cumsum([len(suffix) for suffix in row.suffixes])
+            scores += np.split(found[: ends[-1]], ends[:-1])
     return scores
+
+
+def _packed(requests: Sequence[Request], targets: Sequence[Sequence[int]]) -> list[Row]:
+    """Returns rows, in order, in which neighbours with the same picture and prompt share them."""
+    shared: list[tuple[Request, list[Sequence[int]]]] = []
+    for request, target in zip(requests, targets, strict=True):
+        if shared:
+            before, answers = shared[-1]
+            alike = request.image is before.image and request.prompt == before.prompt
+            if alike and sum(map(len, answers)) + len(target) <= _MOST_TARGETS:
+                answers.append(target)
+                continue
+        shared.append((request, [target]))
+    return [
+        Row(request.prompt, answers, [[1.0] * len(answer) for answer in answers], request.image)
+        for request, answers in shared
+    ]
 
 
 @partial(jax.jit, static_argnames=("spec", "dtype"))

@@ -9,6 +9,8 @@ import pytest
 from backbones import make
 
 from mmtune.codecs.grammar import Automaton
+from mmtune.data.batch import collate
+from mmtune.decoding import score as scoring
 from mmtune.decoding.buckets import bucket, table_size
 from mmtune.decoding.generate import generate
 from mmtune.decoding.requests import Request, Weights
@@ -206,3 +208,22 @@ def test_sizes_of_tables(n, size):
 @pytest.mark.parametrize(("length", "size"), [(1, 16), (16, 16), (17, 32), (33, 64), (65, 128), (129, 192)])
 def test_buckets(length, size):
     assert bucket(length) == size
+
+
+@pytest.mark.parametrize("family", ["paligemma2", "gemma2", "llama3"])
+def test_answers_to_one_prompt_share_a_row_and_score_as_alone(family, monkeypatch):
+    rng = np.random.default_rng(9)
+    asked = [request for request in requests()[:4] for _ in range(7)]
+    targets = [rng.integers(2, 256, rng.integers(1, 37)).tolist() for _ in asked]
+    alone = [score(model(family), [request], [target])[0] for request, target in zip(asked, targets, strict=True)]
+    rows = []
+    monkeypatch.setattr(scoring, "collate", lambda given, *more: rows.append(len(given)) or collate(given, *more))
+    together = score(model(family), asked, targets)
+    assert rows == [4]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    # Longer ones than a row takes go into several.
+    rows.clear()
+    longer = [target * 3 for target in targets]
+    assert [len(found) for found in score(model(family), asked, longer)] == [len(target) for target in longer]
+    assert sum(rows) > 4

@@ -13,11 +13,17 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 # Programs that tests and the commands they start compile are compiled once.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "mmtune-tests-compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-# Compiled in haste: most tests run each program a few times only.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 # Each compiled program maps pieces of memory, of which Linux grants a process 65,530: beyond that it crashes.
 _MOST_MAPS = 25_000
+
+# A file is one worker's: the longest begin first, so that no worker is left with one while the others are done.
+_LONGEST = ("test_resume.py", "test_docs.py", "test_mesh.py", "test_resume_meshes.py", "test_layouts.py", "test_fit.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -41,7 +41,7 @@ def check_equal(family, *meshes):
         assert run["divided"] > 8, run
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["gemma", "paligemma2"])  # one of one key and value head, one that sees
 def test_a_mesh_equals_one_device(family):
     check_equal(family, "data=2,model=4")
 

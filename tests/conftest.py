@@ -17,6 +17,10 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 # Each compiled program maps pieces of memory, of which Linux grants a process 65,530: beyond that it crashes.
 _MOST_MAPS = 25_000
 
+# Each command that a test starts would compile some four thousand files of Python anew, for six seconds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A file is one worker's: the longest begin first, so that no worker is left with one while the others are done.
 _LONGEST = ("test_resume.py", "test_docs.py", "test_mesh.py", "test_resume_meshes.py", "test_layouts.py", "test_fit.py")
 

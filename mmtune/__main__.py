@@ -1,5 +1,14 @@
-"""`python -m mmtune`, for machines on which the console script is not on the path."""
+"""The command `mmtune`, also as `python -m mmtune`."""
 
+from mmtune.allocator import begin_with_huge_pages
 from mmtune.cli import main
 
-main()
+
+def run() -> None:
+    """Runs the command line."""
+    begin_with_huge_pages()
+    main()
+
+
+if __name__ == "__main__":
+    run()

@@ -2,7 +2,7 @@
 
 By default each of them is mapped and unmapped, and its small pages are cleared, every time: a fifth of the step and
 more. Huge pages end that and cost no memory, but glibc takes the word for them only when a process begins: commands
-begin anew with it. In a process that is under way malloc can be told to keep large buffers, which is as fast, and which holds
+begin anew with it. In a process that is under way malloc can be told to keep large buffers: as fast, but it holds
 several times the memory of a step, since glibc seldom fits an aligned buffer into the hole that it left.
 """
 

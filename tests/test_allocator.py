@@ -32,9 +32,6 @@ def untuned() -> dict[str, str]:
 
 
 def faults(**environment: str) -> int:
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "MMTUNE_MALLOC", "GLIBC_"))
-    }
     done = subprocess.run(
         [sys.executable, "-c", FAULTS], env=untuned() | environment, capture_output=True, text=True, check=True
     )

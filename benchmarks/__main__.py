@@ -22,12 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.speed.chart import draw_speed
+from benchmarks.speed.measuring import MALLOC
 from benchmarks.speed.sizes import SIZES, write_data
 from mmtune.sharding.canvas import write_drawing
 
 ROOT = Path(__file__).resolve().parents[1]
-# What `mmtune` begins its commands with: large buffers of malloc in huge pages.
-MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 @dataclass(frozen=True)

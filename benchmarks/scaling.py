@@ -6,16 +6,17 @@ Each measurement is a process of its own; seconds are the median of its steps.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed.measuring import MALLOC
 from benchmarks.speed.sizes import RANK, SIZES, TARGET, build
 
 BATCH = 4
@@ -107,12 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _in_a_process(size: str, chosen: Setting, repetitions: int) -> dict[str, Any]:
     program = f"from benchmarks.scaling import *; measure_here({size!r}, {chosen!r}, {repetitions})"
-    with tempfile.TemporaryFile("w+") as errors:
-        words = [sys.executable, "-c", program]
-        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
-        if done.returncode:
-            errors.seek(0)
-            raise RuntimeError(errors.read()[-2000:])
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, env=os.environ | MALLOC, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 

@@ -27,7 +27,7 @@ def begin_with_huge_pages() -> None:
 
     Does nothing where the kernel gives none or gives them unasked, nor where `tune_malloc` does nothing.
     """
-    if not _may_tune() or HUGE_PAGES in os.environ.get(TUNABLES, "") or "[madvise]" not in _kernel_gives():
+    if not _may_tune() or "[madvise]" not in _kernel_gives():
         return
     tunables = [os.environ.get(TUNABLES, ""), f"{HUGE_PAGES}=1"]
     environment = os.environ | {TUNABLES: ":".join(word for word in tunables if word)}
@@ -43,7 +43,7 @@ def tune_malloc() -> bool:
     Does nothing without glibc, when the environment tunes malloc itself (MALLOC_*), with MMTUNE_MALLOC=0, or where
     large buffers lie in huge pages.
     """
-    if not _may_tune() or HUGE_PAGES in os.environ.get(TUNABLES, "") or "[always]" in _kernel_gives():
+    if not _may_tune() or "[always]" in _kernel_gives():
         return False
     mallopt = ctypes.CDLL(None).mallopt
     accepted = [mallopt(parameter, value) for parameter, value in _SETTINGS]  # all of them, whatever one returns
@@ -51,8 +51,9 @@ def tune_malloc() -> bool:
 
 
 def _may_tune() -> bool:
-    own = os.environ.get(SWITCH) == "0" or any(name.startswith("MALLOC_") for name in os.environ)
-    return not own and _is_glibc()
+    """Whether glibc's malloc is at hand and the environment neither tunes it nor asks to leave it alone."""
+    tuned = any(name.startswith("MALLOC_") for name in os.environ) or HUGE_PAGES in os.environ.get(TUNABLES, "")
+    return not tuned and os.environ.get(SWITCH) != "0" and _is_glibc()
 
 
 def _kernel_gives() -> str:

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
+MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""What `mmtune` begins its commands with: large buffers of malloc in huge pages."""
+
 
 @dataclass(frozen=True)
 class Measured:

@@ -1,7 +1,7 @@
 """Continuous batching: a row whose answer has ended takes the next request, so that a long answer holds nobody up."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, final
 
 import jax
@@ -21,44 +21,26 @@ from mmtune.decoding.sampling import Sampler
 _SHARE = 4
 
 
-def answer_in_turn(
-    weights: Weights,
-    requests: Sequence[Request],
-    *,
-    max_tokens: int,
-    sampler: Sampler,
-    rows: int,
-    rules: Rules,
-    on_answer: Callable[[int, Decoded], None],
-) -> None:
-    """Answers requests of one group (`opening.groups`), at least as many as rows.
+@final
+class Pool:
+    """Rows of a loop, each of them with a request or none.
+
+    What the loop does not change is kept here, an entry a row: the request, its random key, the length of its prefix.
 
     Args:
         weights: The model.
-        requests: What is wanted.
+        requests: Those of one group (`opening.groups`), at least as many as rows.
         max_tokens: Most tokens of an answer.
         sampler: Greedy or sampling.
         rows: Requests at once, a power of two.
         rules: Grammars that are on the device.
-        on_answer: Called with the place of a request and its answer, as soon as it is there.
-    """
-    pool = _Pool(weights, requests, max_tokens, sampler, rows, rules)
-    while pool.busy:
-        for place, answer in pool.go_on():
-            on_answer(place, answer)
-
-
-@final
-class _Pool:
-    """Rows of a loop, each of them with a request or none.
-
-    What the loop does not change is kept here, an entry a row: the request, its random key, the length of its prefix.
     """
 
     def __init__(
         self,
         weights: Weights,
         requests: Sequence[Request],
+        *,
         max_tokens: int,
         sampler: Sampler,
         rows: int,
@@ -82,12 +64,12 @@ class _Pool:
         self._writing = begin(prefix, self._tables, new=self._new, pad=weights.pad)
         self._refill()
 
-    @property
-    def busy(self) -> bool:
-        """Whether there is a row with a request."""
-        return any(place is not None for place in self._holds)
+    def answers(self) -> Iterator[tuple[int, Decoded]]:
+        """Yields the place of each request and its answer, as soon as it is there."""
+        while any(place is not None for place in self._holds):
+            yield from self._ended()
 
-    def go_on(self) -> list[tuple[int, Decoded]]:
+    def _ended(self) -> list[tuple[int, Decoded]]:
         """Writes until a group of rows has ended, all of them where nobody waits, and returns their answers."""
         weights, rows = self._weights, len(self._holds)
         self._writing = go_on(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from mmtune.decoding.beam import search
 from mmtune.decoding.buckets import power_of_two
-from mmtune.decoding.continuous import answer_in_turn
+from mmtune.decoding.continuous import Pool
 from mmtune.decoding.engine import Written, write
 from mmtune.decoding.joining import Rules
 from mmtune.decoding.opening import groups, opened
@@ -52,15 +52,10 @@ def generate(
     for group in groups(requests):
         members = [requests[place] for place in group]
         if _flows(members, batch_size, sampler):
-            answer_in_turn(
-                weights,
-                members,
-                max_tokens=max_tokens,
-                sampler=sampler,
-                rows=power_of_two(batch_size),
-                rules=rules,
-                on_answer=lambda place, answer, group=group: take(group[place], answer),
-            )
+            size = power_of_two(batch_size)
+            pool = Pool(weights, members, max_tokens=max_tokens, sampler=sampler, rows=size, rules=rules)
+            for place, answer in pool.answers():
+                take(group[place], answer)
             continue
         for start in range(0, len(group), batch_size):
             written = _batch(weights, members[start : start + batch_size], rules, max_tokens, sampler)

@@ -127,7 +127,7 @@ def test_each_with_its_own_choices():
 
 
 def test_beams_and_many_grammars_stay_in_batches(monkeypatch):
-    monkeypatch.setattr(module, "answer_in_turn", None)
+    monkeypatch.setattr(module, "Pool", None)
     grammars = [choice_grammar(Letters(), [letter]) for letter in "abcdefghijklmnopqrst"]  # pyright: ignore[reportArgumentType]
     asked = [replace(one, grammar=grammars[one.row % 20]) for one in requests()]
     weights = model()

@@ -35,7 +35,7 @@ from mmtune.run_files import LOG
 from mmtune.training.dense import DenseHead, dense_loss, make_head
 from mmtune.training.loss import weighted_loss
 from mmtune.training.muon import Muon
-from mmtune.training.pretrain_feed import Feed, PictureBatch
+from mmtune.training.pretrain_feed import LONG, SHORT, Feed, PictureBatch
 from mmtune.training.pretrain_scenes import COUNTS
 
 _SMOOTHING = Optimizer(location_smoothing=4.0)
@@ -60,10 +60,13 @@ class Plan:
         between: Steps of the first stage's kind between any two of the second's: they cost a fifth as much a picture.
         weight_decay: Of matrices, embeddings excepted.
         save_every, log_every: In steps.
-        masks: Whether segmentation is taught.
+        masks: Most objects of a segmentation that is taught; 0: none is.
         objects: Most objects of a scene. Where a question is about is learned with few of them, and hardly at all with
             many.
         places: Whether the lesson is where things stand to each other, which is learned last among all else.
+        rounds: Long prompts a picture, each with two short ones.
+        long, short: Text tokens that rows are padded to: each pair is a program of its own.
+        precision: "float32" or "bfloat16", of activations and products.
     """
 
     dense: int = 4000
@@ -81,14 +84,19 @@ class Plan:
     weight_decay: float = 0.02
     save_every: int = 500
     log_every: int = 50
-    masks: int = 1
+    masks: int = MAX_OBJECTS
     objects: int = MAX_OBJECTS
     places: int = 0
+    rounds: int = 1
+    long: tuple[int, ...] = LONG
+    short: tuple[int, ...] = SHORT
+    precision: str = "float32"
 
     @property
     def lesson(self) -> dict[str, Any]:
-        """What samples are made of, as options of `SampleMaker`."""
-        return {"masks": bool(self.masks), "objects": self.objects, "places": bool(self.places)}
+        """What samples are made of and padded to, as options of `Feed`."""
+        made = {"masks": self.masks, "objects": self.objects, "places": bool(self.places), "rounds": self.rounds}
+        return made | {"lengths": (self.long, self.short)}
 
     def only_dense(self, step: int) -> bool:
         """Whether a step trains the vision tower alone."""
@@ -150,6 +158,7 @@ class Pretraining:
         loc = tiny_tokenizer().loc
         assert loc is not None
         self.loc = loc
+        self.dtype = jnp.dtype(plan.precision)
         tree: Any = model_variables(self.backbone)
         head: Any = make_head(TINY.hidden_dim, COUNTS, np.random.default_rng(seed))
         head = jax.tree.map(lambda array: keras.Variable(array, name="dense_head"), head)
@@ -210,16 +219,16 @@ class Pretraining:
         return step
 
     def _dense_loss(self, tree: Tree, head: DenseHead, batch: Any) -> tuple[Array, dict[str, Array]]:
-        features = image_features(tree, self.spec, batch["images"], NO_ADAPTER, jnp.float32)
+        features = image_features(tree, self.spec, batch["images"], NO_ADAPTER, self.dtype)
         return self._dense_part(tree, head, features, batch)
 
     def _dense_part(self, tree: Tree, head: DenseHead, features: Array, batch: Any) -> tuple[Array, dict]:
         locations = tree["text"]["embedding"][self.loc : self.loc + LOCATIONS]
-        loss, right = dense_loss(head, features, locations, batch["dense"], COUNTS)
+        loss, right = dense_loss(head, features.astype(jnp.float32), locations, batch["dense"], COUNTS)
         return loss, {"dense": loss, "kind": right[0], "colour": right[1], "character": right[2]}
 
     def _joint_loss(self, tree: Tree, head: DenseHead, batch: Any) -> tuple[Array, dict[str, Array]]:
-        features = image_features(tree, self.spec, batch["images"], NO_ADAPTER, jnp.float32)
+        features = image_features(tree, self.spec, batch["images"], NO_ADAPTER, self.dtype)
         dense, shown = self._dense_part(tree, head, features, batch)
         loss = self.plan.dense_weight * dense
         for name, weight in (("long", 1.0), ("short", 1.5)):
@@ -231,7 +240,8 @@ class Pretraining:
 
     def _text_part(self, tree: Tree, features: Array, inputs: Any, labels: Any) -> tuple[Array, Array]:
         features = jnp.repeat(features, len(labels["labels"]) // len(features), axis=0)
-        predicted = logits(tree["text"], self.spec.text, hidden_after(tree, self.spec, features, inputs))
+        hidden = hidden_after(tree, self.spec, features, inputs, dtype=self.dtype)
+        predicted = logits(tree["text"], self.spec.text, hidden)
         loss = weighted_loss(predicted, labels, _SMOOTHING, self.loc)
         right = (predicted.argmax(-1) == labels["labels"]) * (labels["weights"] > 0)
         return loss, jnp.sum(right) / jnp.maximum(jnp.sum(labels["weights"] > 0), 1)
@@ -310,10 +320,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
     parser.add_argument("--weights", type=Path, help="file of weights to begin from; a run that goes on has its own")
     for field in fields(Plan):
-        flag = f"--{field.name.replace('_', '-')}"
-        parser.add_argument(flag, type=type(field.default), default=field.default)
+        flag, several = f"--{field.name.replace('_', '-')}", isinstance(field.default, tuple)
+        kind = int if several else type(field.default)
+        parser.add_argument(flag, type=kind, default=field.default, nargs="+" if several else None)
     options = vars(parser.parse_args(arguments))
     out, workers, weights = options.pop("out"), options.pop("workers"), options.pop("weights")
+    for name in ("long", "short"):
+        options[name] = tuple(options[name])
     pretrain(out, Plan(**options), workers, Console(), weights)
 
 

@@ -16,10 +16,10 @@ from mmtune.models.tiny import TINY, tiny_tokenizer
 from mmtune.training.pretrain_scenes import Sample, SampleMaker
 
 _CHUNK = 64  # scenes that a process draws at once
-_AHEAD = 6  # chunks that may wait
-_LONG = (56, 104, 168, 232)
-_SHORT = (28, 72)
+_AHEAD = 6  # chunks that may wait, a process
 _USUAL = 40  # tokens of an ordinary list of objects
+LONG, SHORT = (56, 104, 168, 232, 640), (28, 72)
+"""Text tokens that rows are padded to."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class PictureBatch:
     Attributes:
         images: (batch, size, size, 3) uint8.
         dense: Targets of the dense head.
-        long, short: What `collate` returns for the long rows, and for the short ones, of which a picture has several.
+        long, short: What `collate` returns for the long rows and for the short ones, of which a picture has several.
     """
 
     images: np.ndarray
@@ -53,17 +53,28 @@ class Feed:
         dense_batch, batch: Pictures a batch of the first and the second stage.
         next_scene: Where in the stream of scenes to begin.
         workers: Processes that draw.
+        lengths: Text tokens that long rows are padded to, and short ones, ascending.
         lesson: Options of `SampleMaker`.
     """
 
-    def __init__(self, dense_batch: int, batch: int, next_scene: int, workers: int, **lesson: Any):
+    def __init__(
+        self,
+        dense_batch: int,
+        batch: int,
+        next_scene: int,
+        workers: int,
+        lengths: tuple[Sequence[int], Sequence[int]] = (LONG, SHORT),
+        **lesson: Any,
+    ):
         self.next_scene = next_scene
+        self._lengths = lengths
+        self._ahead = _AHEAD * workers
         self._sizes = {True: dense_batch, False: batch}
         self._image_tokens = (TINY.image_size // TINY.patch_size) ** 2
         self._drawn_to = next_scene
         self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (lesson,))
         self._coming: deque[Future[list[Sample]]] = deque()
-        self._waiting: dict[tuple[int, int], list[Sample]] = {}
+        self._waiting: dict[tuple[int, ...], list[Sample]] = {}
         self._ready: dict[bool, deque[list[Sample]]] = {True: deque(), False: deque()}
 
     def __enter__(self) -> "Feed":
@@ -77,7 +88,7 @@ class Feed:
         size, ready = self._sizes[dense_only], self._ready[dense_only]
         while not ready:
             for sample in self._draw():
-                shape = (-1, -1) if dense_only else _shape(sample)
+                shape = (-1, -1) if dense_only else self._shape(sample)
                 waiting = self._waiting.setdefault(shape, [])
                 waiting.append(sample)
                 if len(waiting) >= size:
@@ -86,7 +97,7 @@ class Feed:
         return self._batch(ready.popleft(), dense_only)
 
     def _draw(self) -> list[Sample]:
-        while len(self._coming) < _AHEAD:
+        while len(self._coming) < self._ahead:
             self._coming.append(self._pool.submit(_make, self._drawn_to))
             self._drawn_to += _CHUNK
         self.next_scene += _CHUNK
@@ -97,9 +108,9 @@ class Feed:
         dense = jax.tree.map(lambda *parts: np.stack(parts), *(sample.dense for sample in samples))
         if dense_only:
             return PictureBatch(images, dense)
-        long, short = _shape(samples[0])
+        long, short = self._shape(samples[0])
         asked = self._collate([row for sample in samples for row in sample.short], short)
-        rows = [sample.long for sample in samples if sample.long is not None]
+        rows = [row for sample in samples for row in sample.long]
         if not rows:
             return PictureBatch(images, dense, None, asked)
         listed = self._collate(rows, long)
@@ -107,14 +118,14 @@ class Feed:
         listed[1]["weights"] *= np.sqrt([[row.target_length / _USUAL] for row in rows], dtype=np.float32)
         return PictureBatch(images, dense, listed, asked)
 
+    def _shape(self, sample: Sample) -> tuple[int, ...]:
+        longest = (max((row.text_length for row in rows), default=0) for rows in (sample.long, sample.short))
+        return tuple(
+            next(n for n in (0, *lengths) if most <= n) for most, lengths in zip(longest, self._lengths, strict=True)
+        )
+
     def _collate(self, rows: Sequence[Row], length: int) -> tuple[Arrays, Arrays]:
         return collate(rows, self._image_tokens, length, length)
-
-
-def _shape(sample: Sample) -> tuple[int, int]:
-    long = 0 if sample.long is None else next(n for n in _LONG if sample.long.text_length <= n)
-    short = next(n for n in _SHORT if max(row.text_length for row in sample.short) <= n)
-    return long, short
 
 
 _maker: SampleMaker

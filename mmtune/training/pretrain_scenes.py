@@ -1,4 +1,4 @@
-"""What the embedded model is trained on: generated scenes, each with a long and two short prompts."""
+"""What the embedded model is trained on: generated scenes, each with long prompts and twice as many short ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,8 +30,6 @@ _KINDS = tuple(KINDS)
 _NAMES = {name: number for number, name in enumerate(KINDS, start=1)}
 _COLOUR_NUMBERS = {name: number for number, name in enumerate(COLOURS, start=1)}
 _CHARACTER_NUMBERS = {char: number for number, char in enumerate(CHARACTERS, start=1)}
-# More would not fit into a row.
-_MOST_MASKS = 7
 # Where and how objects stand to each other is the hardest to learn, so it is asked most.
 _QUESTION_SHARES = {"count": 0.16, "colour": 0.1, "shape": 0.1, "presence": 0.18, "side": 0.24, "height": 0.22}
 _CAPTION_SHARES = (0.5, 0.125, 0.125, 0.125, 0.125)
@@ -43,13 +41,13 @@ class Sample(NamedTuple):
     Attributes:
         pixels: (size, size, 3) uint8.
         dense: Targets of the temporary head.
-        long: Detection or segmentation; None in the lesson of places.
-        short: Rows of words: a text on the picture, a question, a caption.
+        long: Detection and segmentation; none in the lesson of places.
+        short: Rows of words: texts on the picture, questions, captions.
     """
 
     pixels: np.ndarray
     dense: DenseTargets
-    long: Row | None
+    long: tuple[Row, ...]
     short: tuple[Row, ...]
 
 
@@ -61,17 +59,19 @@ class SampleMaker:
         tokenizer: The vocabulary.
         size: Side of the model's pictures in pixels.
         patch: Side of a patch.
-        masks: Whether segmentation is among the long prompts.
+        masks: Most objects of a segmentation; 0: there is none among the long prompts.
         objects: Most objects of a scene.
         places: Whether the lesson is where things stand: questions of that before all, and no long prompts.
+        rounds: Long prompts, each with two short ones.
     """
 
     tokenizer: Tokenizer
     size: int
     patch: int
-    masks: bool = False
+    masks: int = 0
     objects: int = MAX_OBJECTS
     places: bool = False
+    rounds: int = 1
 
     def __call__(self, index: int) -> Sample:
         """Returns the sample."""
@@ -80,13 +80,16 @@ class SampleMaker:
         dense = dense_targets(_objects(scene), self.size // self.patch, rng)
         pixels = np.asarray(draw_scene(scene))
         if self.places:
-            return Sample(pixels, dense, None, (*self._places(scene, rng), self._short(scene, rng)[0]))
-        return Sample(pixels, dense, self._long(scene, rng), self._short(scene, rng))
+            return Sample(pixels, dense, (), (*self._places(scene, rng), self._short(scene, rng)[0]))
+        rounds = [(self._long(scene, rng), self._short(scene, rng)) for _ in range(self.rounds)]
+        return Sample(
+            pixels, dense, tuple(long for long, _ in rounds), tuple(row for _, pair in rounds for row in pair)
+        )
 
     def _long(self, scene: Scene, rng: np.random.Generator) -> Row:
         classes = _asked(scene, rng)
         shapes = [shape for shape in scene.shapes if shape.kind in classes]
-        if self.masks and len(shapes) <= _MOST_MASKS and rng.random() < 0.4:
+        if self.masks and len(shapes) <= self.masks and rng.random() < 0.4:
             task, verb = _task("segmentation", noise_boxes=0, order=_order(rng)), "segment"
         else:
             task, verb = _task("detection", **_detection_options(len(shapes), rng)), "detect"

@@ -15,7 +15,7 @@ from mmtune.training.pretrain_scenes import COUNTS, SampleMaker
 
 @pytest.fixture(scope="module")
 def maker():
-    return SampleMaker(tiny_tokenizer(), TINY.image_size, TINY.patch_size, masks=True)
+    return SampleMaker(tiny_tokenizer(), TINY.image_size, TINY.patch_size, masks=25)
 
 
 def test_a_sample_is_the_same_each_time(maker):
@@ -35,7 +35,7 @@ def test_samples_cover_every_task_and_fit_their_vocabulary(maker):
         assert sample.pixels.shape == (TINY.image_size, TINY.image_size, 3)
         for number, count in enumerate(COUNTS):
             assert 0 <= sample.dense.labels[number].min() <= sample.dense.labels[number].max() < count
-        for row in (sample.long, *sample.short):
+        for row in (*sample.long, *sample.short):
             prompts.add("".join(tokenizer.texts(list(row.prefix))).split()[0].removeprefix("<bos>"))
             assert list(row.suffixes[0])[-1] == tokenizer.eos
     assert prompts >= {"detect", "segment", "caption", "answer", "ocr"}
@@ -55,7 +55,7 @@ def test_edges_lie_anywhere_within_a_pixel_and_nowhere_else(maker):
     assert set(moved[:, 0] - tokenizer.loc) == set(range(reach + 1))
     assert set(tokenizer.loc + 1023 - moved[:, 2]) == set(range(reach + 1))
     samples = [maker(index) for index in range(40)]
-    edges = {i - tokenizer.loc for s in samples for i in s.long.suffixes[0] if 0 <= i - tokenizer.loc < 1024}
+    edges = {i - tokenizer.loc for s in samples for i in s.long[0].suffixes[0] if 0 <= i - tokenizer.loc < 1024}
     whole = {round(pixel * pitch) for pixel in range(TINY.image_size + 1)}
     assert len(edges - whole) > 5 * len(edges & whole)
 

@@ -180,7 +180,8 @@ def export(name: str, plan: Plan, console: Console) -> None:
 
 def tell(sentence: str, failed: Attempt, console: Console) -> None:
     """Prints that something failed, and the end of what it said."""
-    console.print(failed.errors, style="dim", markup=False)
+    if failed.errors:
+        console.print(failed.errors, style="dim", markup=False)
     console.print(sentence, style="red", markup=False)
 
 

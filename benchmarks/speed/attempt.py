@@ -40,16 +40,17 @@ def attempt(words: Sequence[str], limit: float | None = None, more: Mapping[str,
     process = subprocess.Popen(
         words, cwd=ROOT, env=os.environ | (more or {}), stdout=pipe, stderr=pipe, text=True, start_new_session=True
     )
+    late = ""
     try:
         out, errors = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        return Attempt(failure=f"not done within {limit:g} seconds")
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+    except (subprocess.TimeoutExpired, KeyboardInterrupt) as end:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, errors = process.communicate()
+        if isinstance(end, KeyboardInterrupt):
+            raise
+        late = f"not done within {limit:g} seconds"
     if process.returncode:
-        return Attempt(failure=_reason(errors) or f"ended with {process.returncode}", errors=errors[-_TAIL:])
+        return Attempt(failure=late or _reason(errors) or f"ended with {process.returncode}", errors=errors[-_TAIL:])
     return Attempt(out.strip().rpartition("\n")[2])
 
 

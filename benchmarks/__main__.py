@@ -32,7 +32,7 @@ class Contender:
     """Who does the work, and how.
 
     Attributes:
-        name: As the table shows it.
+        name: As the table shows it, with {rows} for the pictures.
         program: "ours", "kerashub" or "transformers_peft".
         option: What the program makes of it.
         malloc: Whether glibc's malloc is given the settings that our commands begin with.
@@ -110,8 +110,8 @@ _TORCH_BEST = Contender("transformers + PEFT, logits_to_keep", "transformers_pef
 _HUB_FULL = Contender("KerasHub fit, no metric", "kerashub", "best")
 _TORCH_FULL = Contender("transformers", "transformers_peft", "ships")
 _TORCH_FULL_BEST = Contender("transformers, logits_to_keep", "transformers_peft", "best")
-_SMALL = Contender("KerasHub fit, batches of 4", "kerashub", "small batches")
-_TORCH_SMALL = Contender("transformers + PEFT, batches of 4", "transformers_peft", "small batches")
+_SMALL = Contender("KerasHub fit, batches of {rows}", "kerashub", "small batches")
+_TORCH_SMALL = Contender("transformers + PEFT, batches of {rows}", "transformers_peft", "small batches")
 _DECODING = (_OURS, Contender("KerasHub generate", "kerashub"), Contender("transformers generate", "transformers_peft"))
 
 CASES = {
@@ -142,8 +142,10 @@ CASES = {
 def case_of(name: str, pictures: int | None, device: str) -> Case:
     """Returns a case with the pictures that were asked for, and those contenders that differ on the device."""
     case = CASES[name]
-    kept = tuple(contender for contender in case.contenders if device == "cpu" or not contender.processor)
-    return replace(case, rows=pictures if pictures and case.trains else case.rows, contenders=kept)
+    rows = pictures if pictures and case.trains else case.rows
+    kept = [contender for contender in case.contenders if device == "cpu" or not contender.processor]
+    named = tuple(replace(contender, name=contender.name.format(rows=rows)) for contender in kept)
+    return replace(case, rows=rows, contenders=named)
 
 
 def ours(*words: str) -> list[str]:

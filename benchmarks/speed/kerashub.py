@@ -1,4 +1,4 @@
-"""KerasHub's part: `python -m benchmarks.speed.kerashub CASE OPTION SIZE DATA BEGUN REPETITIONS`."""
+"""KerasHub's part: `python -m benchmarks.speed.kerashub CASE OPTION SIZE DATA PRECISION BEGUN REPETITIONS`."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
-from benchmarks.speed.measuring import measure
+from benchmarks.speed.measuring import jax_peak, measure
 from benchmarks.speed.sizes import END, MIXED_BATCH, MIXED_NEW, NEW, RANK, SIZES, build, until_end
 
 
@@ -35,14 +35,15 @@ def lm_of(backbone: Any, option: str, case: str) -> Any:
     return lm
 
 
-def main(case: str, option: str, size: str, file: str, begun: str, repetitions: str) -> None:
+def main(case: str, option: str, size: str, file: str, precision: str, begun: str, repetitions: str) -> None:
     """Reads its command line."""
+    import jax
     import numpy as np
 
     data = dict(np.load(file))
     images = data["images"].astype(np.float32) / 127.5 - 1
     prompts = data["prompts"]
-    backbone = build(SIZES[size], ends=case == "mixed")
+    backbone = build(SIZES[size], case, precision)
     if case == "mixed":
         _decode_mixed(backbone, images, data, float(begun), int(repetitions))
         return
@@ -70,9 +71,11 @@ def main(case: str, option: str, size: str, file: str, begun: str, repetitions: 
         x = {name: np.concatenate([value] * steps) for name, value in inputs.items()}
         y, w = np.concatenate([labels] * steps), np.concatenate([weights] * steps)
         lm.fit(x, y, sample_weight=w, batch_size=whole, shuffle=False, verbose=0)
+        jax.block_until_ready([variable.value for variable in lm.trainable_variables])
 
     trainable = sum(int(np.prod(v.shape)) for v in lm.trainable_variables)
-    measure(float(begun), run, int(repetitions), block=3 if case != "captions" else 1, trainable=trainable)
+    block = 3 if case != "captions" else 1
+    measure(float(begun), run, int(repetitions), block, peak=jax_peak, trainable=trainable)
 
 
 def _decode(backbone: Any, images: Any, prompts: Any, begun: float, repetitions: int) -> None:
@@ -94,7 +97,7 @@ def _decode(backbone: Any, images: Any, prompts: Any, begun: float, repetitions:
             )
             written[:] = np.asarray(answers["token_ids"])[:, width:].tolist()
 
-    measure(begun, run, repetitions, tokens=written)
+    measure(begun, run, repetitions, peak=jax_peak, tokens=written)
 
 
 def _decode_mixed(backbone: Any, images: Any, data: Any, begun: float, repetitions: int) -> None:
@@ -119,7 +122,7 @@ def _decode_mixed(backbone: Any, images: Any, data: Any, begun: float, repetitio
                 for row, length in zip(answers, lengths[part], strict=True):
                     written.append(until_end(row[length:].tolist()))
 
-    measure(begun, run, repetitions, warm=False, tokens=written)
+    measure(begun, run, repetitions, warm=False, peak=jax_peak, tokens=written)
 
 
 if __name__ == "__main__":

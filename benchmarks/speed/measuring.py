@@ -18,11 +18,10 @@ class Measured:
         seconds: Of each repetition, by the clock.
         cpu: Of each repetition, of all cores together.
         first: Seconds of the first one, which compiles.
-        peak_gib: Most memory of the process.
+        peak_gib: Most memory of the device where it has its own, else of the process.
         started: Seconds from the start of the process to the end of the first one.
         tokens: What was written, for a check that contenders agree; empty where nothing is.
         trainable: Trained parameters.
-        flops: Of one repetition, as XLA counts them; 0: not known.
     """
 
     seconds: list[float]
@@ -32,20 +31,39 @@ class Measured:
     started: float
     tokens: list[list[int]] = field(default_factory=list)
     trainable: int = 0
-    flops: float = 0.0
+
+
+def host_peak() -> float:
+    """Returns the process's most memory so far, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def jax_peak() -> float:
+    """Returns the most memory so far of what JAX computes on, in GiB: the accelerator's own, or the process's."""
+    import jax
+
+    statistics = jax.local_devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    return statistics["peak_bytes_in_use"] / 2**30 if statistics else host_peak()
 
 
 def measure(
-    begun: float, run: Callable[[int], object], repetitions: int, block: int = 1, warm: bool = True, **more: object
+    begun: float,
+    run: Callable[[int], object],
+    repetitions: int,
+    block: int = 1,
+    warm: bool = True,
+    peak: Callable[[], float] = host_peak,
+    **more: object,
 ) -> None:
     """Measures and prints.
 
     Args:
         begun: `time.time()` when the process was started.
-        run: Does the work so many times and returns when it is done.
+        run: Does the work so many times and returns when it is done, on the device too.
         repetitions: How often a block is measured.
         block: Times that the work is done in one measurement: what a trainer does once a call is shared out.
         warm: Whether it is done once more before anything is measured.
+        peak: Returns the most memory so far, in GiB.
         **more: Further members of `Measured`.
     """
     start = time.perf_counter()
@@ -60,6 +78,5 @@ def measure(
         run(block)
         seconds.append((time.perf_counter() - clock) / block)
         cpu.append((time.process_time() - process) / block)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    found = Measured(seconds, cpu, first, peak, started, **more)  # pyright: ignore[reportArgumentType]
+    found = Measured(seconds, cpu, first, peak(), started, **more)  # pyright: ignore[reportArgumentType]
     print(json.dumps(asdict(found)), flush=True)

@@ -1,13 +1,13 @@
-"""mmtune's part of the comparison: `python -m benchmarks.speed.ours CASE OPTION SIZE DATA BEGUN REPETITIONS`.
+"""mmtune's part of the comparison: `python -m benchmarks.speed.ours CASE OPTION SIZE DATA PRECISION BEGUN REPETITIONS`.
 
-Also `export SIZE FOLDER CASE` and `peak`.
+Also `export SIZE FOLDER CASE PRECISION` and `peak PRECISION`.
 """
 
 import sys
 from typing import Any
 
-from benchmarks.speed.measuring import measure
-from benchmarks.speed.sizes import END, MIXED_BATCH, MIXED_NEW, NEW, RANK, SIZES, build
+from benchmarks.speed.measuring import jax_peak, measure
+from benchmarks.speed.sizes import END, MIXED_BATCH, MIXED_NEW, NEW, RANK, SIZES, build, weights_dtype
 
 NEVER = -1  # no token has this id: an answer goes on to its end
 
@@ -59,6 +59,7 @@ def rows_of(data: Any, case: str, features: Any) -> list[Any]:
 
 def train(case: str, option: str, model: Any, data: Any, begun: float, repetitions: int) -> None:
     """Measures a training step."""
+    import jax
     import jax.numpy as jnp
     import numpy as np
 
@@ -77,33 +78,22 @@ def train(case: str, option: str, model: Any, data: Any, begun: float, repetitio
 
     def run(steps: int) -> None:
         trainer.fit((batch for _ in range(steps)), steps_per_epoch=steps, shuffle=False, verbose=0)
+        jax.block_until_ready([variable.value for variable in trainer.trainable_variables])
 
     trainable = sum(int(np.prod(v.shape)) for v in trainer.trainable_variables)
-    measure(begun, run, repetitions, block=3, trainable=trainable, flops=flops_of(trainer, batch))
+    measure(begun, run, repetitions, block=3, peak=jax_peak, trainable=trainable)
 
 
-def flops_of(trainer: Any, batch: Any) -> float:
-    """Returns XLA's count of a step's operations."""
-    import jax
-
-    trainer.optimizer.build(trainer.trainable_variables)
-    state = tuple(
-        [variable.value for variable in variables]
-        for variables in (trainer.trainable_variables, trainer.non_trainable_variables, trainer.optimizer.variables, [])
-    )
-    found = jax.jit(trainer.train_step).lower(state, batch).cost_analysis()
-    return float((found or {}).get("flops", 0.0))
-
-
-def peak() -> None:
-    """Prints the machine's operations a second in products of matrices, float32, as JAX multiplies them."""
+def peak(precision: str) -> None:
+    """Prints the device's name and its operations a second in products of matrices, as JAX multiplies them."""
+    import json
     import time
 
     import jax
     import jax.numpy as jnp
 
-    side = 2048
-    matrix = jnp.ones((side, side), jnp.float32)
+    side = 2048 if jax.default_backend() == "cpu" else 8192
+    matrix = jax.random.normal(jax.random.key(0), (side, side), precision)
     product = jax.jit(jnp.matmul)
     product(matrix, matrix).block_until_ready()
     best = 0.0
@@ -111,7 +101,7 @@ def peak() -> None:
         start = time.perf_counter()
         product(matrix, matrix).block_until_ready()
         best = max(best, 2 * side**3 / (time.perf_counter() - start))
-    print(best)
+    print(json.dumps({"device": jax.devices()[0].device_kind, "matmul_peak": best}))
 
 
 def decode(model: Any, data: Any, begun: float, repetitions: int) -> None:
@@ -130,7 +120,7 @@ def decode(model: Any, data: Any, begun: float, repetitions: int) -> None:
             answers = generate(weights, requests, max_tokens=NEW, batch_size=len(requests))
             written[:] = [list(answer.ids) for answer in answers]
 
-    measure(begun, run, repetitions, tokens=written)
+    measure(begun, run, repetitions, peak=jax_peak, tokens=written)
 
 
 def decode_mixed(model: Any, data: Any, begun: float, repetitions: int) -> None:
@@ -152,10 +142,10 @@ def decode_mixed(model: Any, data: Any, begun: float, repetitions: int) -> None:
             answers = generate(weights, requests, max_tokens=MIXED_NEW, batch_size=MIXED_BATCH)
             written[:] = [list(answer.ids) for answer in answers]
 
-    measure(begun, run, repetitions, warm=False, tokens=written)
+    measure(begun, run, repetitions, warm=False, peak=jax_peak, tokens=written)
 
 
-def export(size: str, folder: str, case: str) -> None:
+def export(size: str, folder: str, case: str, precision: str) -> None:
     """Writes the model as transformers reads it."""
     from pathlib import Path
 
@@ -163,18 +153,19 @@ def export(size: str, folder: str, case: str) -> None:
     from mmtune.models.hf_export import write_checkpoint
     from mmtune.models.tiny import tiny_tokenizer
 
-    model = Model(build(SIZES[size], ends=case == "mixed"), tiny_tokenizer(), name=size)
-    write_checkpoint(Path(folder), model.spec, model.variables, "float32", tokens={"image_token_index": 1})
+    model = Model(build(SIZES[size], case, precision), tiny_tokenizer(), name=size)
+    dtype = weights_dtype(case, precision)
+    write_checkpoint(Path(folder), model.spec, model.variables, dtype, tokens={"image_token_index": 1})
 
 
-def main(case: str, option: str, size: str, file: str, begun: str, repetitions: str) -> None:
+def main(case: str, option: str, size: str, file: str, precision: str, begun: str, repetitions: str) -> None:
     """Reads its command line."""
     import numpy as np
 
     from mmtune.model import Model
     from mmtune.models.tiny import tiny_tokenizer
 
-    model = Model(build(SIZES[size], ends=case == "mixed"), tiny_tokenizer(), name=size)
+    model = Model(build(SIZES[size], case, precision), tiny_tokenizer(), name=size, precision=precision)
     data = dict(np.load(file))
     if case == "mixed":
         decode_mixed(model, data, float(begun), int(repetitions))

@@ -59,7 +59,12 @@ MIXED_PROMPT, MIXED_NEW, MIXED_BATCH = 40, 64, 8
 _ENDING = 2.4
 
 
-def build(size: Size, ends: bool = False) -> Any:
+def weights_dtype(case: str, precision: str) -> str:
+    """Returns what the base weights are kept in: the precision, but float32 where they train themselves."""
+    return "float32" if case == "full" else precision
+
+
+def build(size: Size, case: str, precision: str = "float32") -> Any:
     """Returns a random PaliGemma as KerasHub builds it, the same each time.
 
     Its embedding has the deviation 1 / sqrt(width), so that logits have unit scale, and its last norm random signs:
@@ -67,7 +72,9 @@ def build(size: Size, ends: bool = False) -> Any:
 
     Args:
         size: Its shapes.
-        ends: Whether answers end: the logit of `END` varies so much more than others that it is often the largest.
+        case: What is measured. Answers of "mixed" end: the logit of `END` varies so much more than others that it is
+            often the largest.
+        precision: Of activations and products, and of the weights as `weights_dtype` says.
     """
     import keras
     import keras_hub
@@ -87,17 +94,52 @@ def build(size: Size, ends: bool = False) -> Any:
         vit_hidden_dim=size.vision_hidden,
         vit_num_layers=size.vision_layers,
         vit_intermediate_dim=size.vision_mlp,
+        dtype=precision if weights_dtype(case, precision) == precision else f"mixed_{precision}",
     )
     rng = np.random.default_rng(2)
-    embedding = rng.normal(0, size.hidden**-0.5, (size.vocabulary, size.hidden)).astype(np.float32)
-    if ends:
-        embedding[END] *= _ENDING
-    backbone.token_embedding.embeddings.assign(embedding)
+    table = backbone.token_embedding.embeddings
+    shape, deviation = (size.vocabulary, size.hidden), size.hidden**-0.5
+    if table.dtype == "float32":
+        embedding = rng.normal(0, deviation, shape).astype(np.float32)
+    else:  # numpy takes many seconds to draw the 3B's and to round them
+        embedding = keras.random.normal(shape, 0, deviation, table.dtype, seed=2)
+    if case == "mixed":
+        ending = np.where(np.arange(size.vocabulary) == END, _ENDING, 1)
+        embedding = embedding * ending[:, None].astype(embedding.dtype)
+    table.assign(embedding)
     for layer in backbone.transformer_layers:
         for dense in (layer.attention.output_dense, layer.ffw_linear):
-            dense.kernel.assign(0.5 * np.asarray(dense.kernel))
+            dense.kernel.assign(0.5 * dense.kernel.value)
     backbone.layer_norm.scale.assign(rng.normal(-1, 1, size.hidden).astype(np.float32))
     return backbone
+
+
+def step_flops(size: Size, case: str, rows: int, encodes: bool = True) -> float:
+    """Returns the operations of a training step's products that no contender can do without.
+
+    One forward and one backward pass; gradients of weights only where they train; a frozen tower forward only; queries,
+    MLP of the last layer and vocabulary only where tokens are predicted; a picture's prefix once for all its answers.
+
+    Args:
+        size: The model.
+        case: "lora", "captions" or "full".
+        rows: Pictures.
+        encodes: Whether the pictures go through the tower.
+    """
+    targets = TARGET * (5 if case == "captions" else 1)
+    length = size.image_tokens + PROMPT + targets
+    wide = 2 * size.hidden * size.heads * size.head + 3 * size.hidden * size.mlp
+    narrow = 2 * size.hidden * size.head
+    everywhere = length * (size.layers * narrow + (size.layers - 1) * wide)
+    weights = everywhere + targets * (wide + size.vocabulary * size.hidden)
+    pairs = 2 * size.heads * size.head * length * ((size.layers - 1) * length + targets)
+    passes = 3 if case == "full" else 2
+    total = passes * weights + 3 * pairs
+    if encodes:
+        block = 4 * size.vision_hidden**2 + 2 * size.vision_hidden * (size.vision_mlp + size.image_tokens)
+        ends = (3 * size.patch**2 + size.hidden) * size.vision_hidden
+        total += (3 if case == "full" else 1) * size.image_tokens * (size.vision_layers * block + ends)
+    return 2.0 * rows * total
 
 
 def until_end(ids: Sequence[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""The part of transformers and PEFT: `python transformers_peft.py CASE OPTION FOLDER DATA BEGUN REPETITIONS`.
+"""The part of transformers and PEFT: `python transformers_peft.py CASE OPTION FOLDER DATA PRECISION BEGUN REPETITIONS`.
 
 It imports neither Keras nor mmtune, so that an environment with torch alone can run it.
 """
@@ -9,11 +9,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.speed.measuring import measure
-from benchmarks.speed.sizes import END, MIXED_BATCH, MIXED_NEW, NEW, RANK, until_end
+from benchmarks.speed.measuring import host_peak, measure
+from benchmarks.speed.sizes import END, MIXED_BATCH, MIXED_NEW, NEW, RANK, TARGET, until_end, weights_dtype
 
 
-def main(case: str, option: str, folder: str, file: str, begun: str, repetitions: str) -> None:
+def torch_peak() -> float:
+    """Returns the most memory so far of what torch computes on, in GiB: the GPU's own, or the process's."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else host_peak()
+
+
+def main(case: str, option: str, folder: str, file: str, precision: str, begun: str, repetitions: str) -> None:
     """Reads its command line."""
     import numpy as np
     import torch
@@ -21,9 +28,10 @@ def main(case: str, option: str, folder: str, file: str, begun: str, repetitions
 
     data = dict(np.load(file))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = PaliGemmaForConditionalGeneration.from_pretrained(folder).to(device)
+    dtype = getattr(torch, weights_dtype(case, precision))
+    model = PaliGemmaForConditionalGeneration.from_pretrained(folder, dtype=dtype).to(device)
     image_token, image_tokens = model.config.image_token_id, model.config.vision_config.num_image_tokens
-    pixels = torch.tensor(data["images"].astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2).to(device)
+    pixels = torch.tensor(data["images"].astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2).to(device, dtype)
     prompts = torch.tensor(data["prompts"].astype(np.int64), device=device)
     pictured = torch.full((len(prompts), image_tokens), image_token, device=device)
     if case == "mixed":
@@ -47,19 +55,21 @@ def main(case: str, option: str, folder: str, file: str, begun: str, repetitions
     model, trained = _trained(model, full=case == "full")
     optimizer = torch.optim.AdamW(trained, lr=2e-5)
     whole = len(ids) if option != "small batches" else len(pixels)
+    narrowed = getattr(torch, precision) if precision != weights_dtype(case, precision) else None
 
     def run(steps: int) -> None:
         for _ in range(steps):
             for start in range(0, len(ids), whole):
                 part = slice(start, start + whole)
-                _step(model, {name: value[part] for name, value in inputs.items()}, labels[part], option)
+                _step(model, {name: value[part] for name, value in inputs.items()}, labels[part], option, narrowed)
                 optimizer.step()
                 optimizer.zero_grad()
         if device == "cuda":
             torch.cuda.synchronize()
 
     trainable = sum(parameter.numel() for parameter in trained)
-    measure(float(begun), run, int(repetitions), block=3 if case != "captions" else 1, trainable=trainable)
+    block = 3 if case != "captions" else 1
+    measure(float(begun), run, int(repetitions), block, peak=torch_peak, trainable=trainable)
 
 
 def _trained(model: Any, full: bool) -> tuple[Any, list[Any]]:
@@ -72,16 +82,16 @@ def _trained(model: Any, full: bool) -> tuple[Any, list[Any]]:
     return adapted, [parameter for parameter in adapted.parameters() if parameter.requires_grad]
 
 
-def _step(model: Any, inputs: dict[str, Any], labels: Any, option: str) -> None:
+def _step(model: Any, inputs: dict[str, Any], labels: Any, option: str, narrowed: Any) -> None:
+    """Makes the gradients; `narrowed`: the dtype of products where weights are wider, or None."""
     import torch
 
-    if option == "ships":
-        model(**inputs, labels=labels).loss.backward()
-        return
-    # Only the positions that predict go through the vocabulary.
-    count = int((labels[0] != -100).sum())
-    logits = model(**inputs, logits_to_keep=count + 1).logits[:, :-1]
-    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels[:, -count:].flatten())
+    with torch.autocast(labels.device.type, narrowed, enabled=narrowed is not None):
+        if option == "ships":
+            loss = model(**inputs, labels=labels).loss
+        else:  # only the positions that predict go through the vocabulary
+            logits = model(**inputs, logits_to_keep=TARGET + 1).logits[:, :-1]
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels[:, -TARGET:].flatten())
     loss.backward()
 
 
@@ -104,7 +114,7 @@ def _decode(model: Any, pixels: Any, ids: Any, begun: float, repetitions: int) -
                 )
             written[:] = answers[:, ids.shape[1] :].tolist()
 
-    measure(begun, run, repetitions, tokens=written)
+    measure(begun, run, repetitions, peak=torch_peak, tokens=written)
 
 
 def _decode_mixed(model: Any, pixels: Any, pictured: Any, data: Any, begun: float, repetitions: int) -> None:
@@ -131,7 +141,7 @@ def _decode_mixed(model: Any, pixels: Any, pictured: Any, data: Any, begun: floa
                     )
                 written.extend(until_end(row[ids.shape[1] :]) for row in answers.tolist())
 
-    measure(begun, run, repetitions, warm=False, tokens=written)
+    measure(begun, run, repetitions, warm=False, peak=torch_peak, tokens=written)
 
 
 def _left(pictured: Any, prompts: Any, lengths: Any) -> tuple[Any, Any]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmtune.models.forward import wide
+from mmtune.models.fused import attend_all
 from mmtune.models.linear import NO_ADAPTER, Adapter, Array, linear
 from mmtune.models.placement import by_rows
 from mmtune.models.spec import VisionSpec
@@ -76,9 +77,7 @@ def _block(weights: Tree, x: Array, *, spec: VisionSpec, path: str, adapter: Ada
         _dense(normal, weights[name], f"{path}.self_attn.{name}", adapter).reshape(batch, length, spec.num_heads, -1)
         for name in ("q_proj", "k_proj", "v_proj")
     )
-    scores = jnp.einsum("bqnh,bknh->bnqk", query, key) * query.shape[-1] ** -0.5
-    attention = jax.nn.softmax(scores.astype(wide(x.dtype)), axis=-1).astype(x.dtype)
-    attended = jnp.einsum("bnqk,bknh->bqnh", attention, value).reshape(batch, length, -1)
+    attended = attend_all(query, key, value).reshape(batch, length, -1)
     x = x + _dense(attended, weights["out_proj"], f"{path}.self_attn.out_proj", adapter)
     normal = layer_norm(x, weights["mlp_norm"], spec.norm_epsilon)
     hidden = jax.nn.gelu(_dense(normal, weights["fc1"], f"{path}.mlp.fc1", adapter), approximate=True)

@@ -23,7 +23,7 @@ from rich.table import Table
 from benchmarks.speed.attempt import ROOT, Attempt, attempt
 from benchmarks.speed.chart import draw_speed
 from benchmarks.speed.measuring import MALLOC
-from benchmarks.speed.sizes import SIZES, step_flops, weights_dtype, write_data
+from benchmarks.speed.sizes import SIZES, decoding_floor, step_flops, weights_dtype, write_data
 from mmtune.sharding.canvas import write_drawing
 
 
@@ -187,7 +187,7 @@ def tell(sentence: str, failed: Attempt, console: Console) -> None:
     console.print(sentence, style="red", markup=False)
 
 
-def run(name: str, case: Case, plan: Plan, console: Console) -> list[dict[str, Any]]:
+def run(name: str, case: Case, plan: Plan, device: Mapping[str, Any], console: Console) -> list[dict[str, Any]]:
     """Returns a row a contender: its medians, over ours where that is a ratio, or why there are none."""
     data = plan.place / f"{name}.npz"
     write_data(data, SIZES[plan.size], case.rows)
@@ -206,22 +206,28 @@ def run(name: str, case: Case, plan: Plan, console: Console) -> list[dict[str, A
                 failed[contender.name] = done.failure
             else:
                 found[contender.name].append(json.loads(done.line))
-    rows = [
-        row_of(contender, name, case, plan.size, found[contender.name])
-        for contender in case.contenders
-        if found[contender.name]
-    ]
+    rows = [row_of(contender, case, found[contender.name]) for contender in case.contenders if found[contender.name]]
     for row in rows:
         row["ratio"] = row["seconds"] / rows[0]["seconds"]
+        row["floor"] = floor(name, case, plan, device, row["contender"] != _CACHED.name)
         answers = list(zip(row.pop("tokens"), found[rows[0]["contender"]][0]["tokens"], strict=True))
         row["answers"], row["equal"] = len(answers), sum(theirs == mine for theirs, mine in answers)
     lost = [{"contender": who, "failed": why} for who, why in failed.items() if not found[who]]
     return rows + lost
 
 
-def row_of(contender: Contender, name: str, case: Case, size: str, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def floor(name: str, case: Case, plan: Plan, device: Mapping[str, Any], encodes: bool) -> float:
+    """Returns the seconds that the device needs for the products and reads of the work alone; 0 where not known."""
+    size = SIZES[plan.size]
+    if case.trains:
+        return step_flops(size, name, case.rows, encodes) / device["matmul_peak"] / case.unit
+    if case.once:
+        return 0.0
+    return decoding_floor(size, case.rows, plan.precision, device["matmul_peak"], device["read_peak"]) / case.unit
+
+
+def row_of(contender: Contender, case: Case, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Returns a contender's medians."""
-    flops = step_flops(SIZES[size], name, case.rows, contender != _CACHED) if case.trains else 0.0
     return {
         "contender": contender.name,
         "seconds": statistics.median(statistics.median(one["seconds"]) for one in runs) / case.unit,
@@ -230,19 +236,18 @@ def row_of(contender: Contender, name: str, case: Case, size: str, runs: Sequenc
         "started": statistics.median(one["started"] for one in runs),
         "peak_gib": statistics.median(one["peak_gib"] for one in runs),
         "trainable": runs[0]["trainable"],
-        "flops": flops / case.unit,
         "tokens": runs[0]["tokens"],
     }
 
 
-def show(told: str, rows: Sequence[dict[str, Any]], peak: float, console: Console) -> None:
+def show(told: str, rows: Sequence[dict[str, Any]], console: Console) -> None:
     """Prints a case's table."""
     table = Table("contender", "seconds", "CPU s", "times ours", "peak GiB", "first step s", title=told)
     for row in rows:
         if "failed" in row:
             table.add_row(row["contender"], f"failed: {row['failed']}")
             continue
-        share = f" ({row['flops'] / row['seconds'] / peak:.0%} of matmul peak)" if row["flops"] and peak else ""
+        share = f" ({row['floor'] / row['seconds']:.0%} of the device's best)" if row["floor"] else ""
         wrong = row["answers"] - row["equal"]
         table.add_row(
             row["contender"] + (f" ({wrong} of {row['answers']} answers differ)" if wrong else ""),
@@ -256,13 +261,13 @@ def show(told: str, rows: Sequence[dict[str, Any]], peak: float, console: Consol
 
 
 def machine(precision: str) -> dict[str, Any]:
-    """Returns what is measured on: "device", its "matmul_peak", "cores" of the host and the "precision".
+    """Returns what is measured on: "device", its "matmul_peak" and "read_peak", "cores" of the host, "precision".
 
     JAX is asked in a process of its own: this one leaves the device to the contenders.
     """
     asked = attempt(ours("peak", precision))
     if asked.failure:
-        raise SystemExit(f"the matmul peak could not be measured: {asked.failure}")
+        raise SystemExit(f"the device could not be measured: {asked.failure}")
     return json.loads(asked.line) | {"cores": os.cpu_count(), "precision": precision}
 
 
@@ -288,7 +293,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     console = Console()
     found = machine(options.precision)
-    console.print(f"matmul peak: {found['matmul_peak'] / 1e9:.0f} GFLOP/s, {described(found)}")
+    peaks = f"{found['matmul_peak'] / 1e9:.0f} GFLOP/s in products, {found['read_peak'] / 1e9:.0f} GB/s read"
+    console.print(f"{described(found)}: at best {peaks}")
     results: dict[str, Any] = found | {"size": options.size, "cases": {}}
     measured: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as place:
@@ -303,8 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         for name in options.cases or CASES:
             case = case_of(name, options.pictures, found["device"])
-            rows = run(name, case, plan, console)
-            show(case.told, rows, found["matmul_peak"], console)
+            rows = run(name, case, plan, found, console)
+            show(case.told, rows, console)
             results["cases"][name] = rows
             measured[case.told] = [row for row in rows if "failed" not in row]
             if options.json:

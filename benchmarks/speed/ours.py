@@ -85,23 +85,37 @@ def train(case: str, option: str, model: Any, data: Any, begun: float, repetitio
 
 
 def peak(precision: str) -> None:
-    """Prints the device's name and its operations a second in products of matrices, as JAX multiplies them."""
+    """Prints the device's name, its operations a second in products of matrices, and the bytes a second it reads."""
     import json
-    import time
 
     import jax
     import jax.numpy as jnp
 
     side = 2048 if jax.default_backend() == "cpu" else 8192
     matrix = jax.random.normal(jax.random.key(0), (side, side), precision)
-    product = jax.jit(jnp.matmul)
-    product(matrix, matrix).block_until_ready()
-    best = 0.0
+    large = jax.random.normal(jax.random.key(1), (8192, 8192), precision)
+    found = {
+        "device": jax.devices()[0].device_kind,
+        "matmul_peak": 2 * side**3 / fastest(jnp.matmul, matrix, matrix),
+        "read_peak": large.nbytes / fastest(jnp.matmul, large, large[0]),
+    }
+    print(json.dumps(found))
+
+
+def fastest(function: Any, *arguments: Any) -> float:
+    """Returns the seconds of the fastest of ten calls, compiled."""
+    import time
+
+    import jax
+
+    compiled = jax.jit(function)
+    compiled(*arguments).block_until_ready()
+    seconds = []
     for _ in range(10):
         start = time.perf_counter()
-        product(matrix, matrix).block_until_ready()
-        best = max(best, 2 * side**3 / (time.perf_counter() - start))
-    print(json.dumps({"device": jax.devices()[0].device_kind, "matmul_peak": best}))
+        compiled(*arguments).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 def decode(model: Any, data: Any, begun: float, repetitions: int) -> None:

@@ -57,6 +57,7 @@ END = 1
 MIXED_PROMPT, MIXED_NEW, MIXED_BATCH = 40, 64, 8
 """Of a data set of answers of mixed length: most tokens of a prompt and of an answer, pictures at once."""
 _ENDING = 2.4
+_BYTES = {"float32": 4, "bfloat16": 2}
 
 
 def weights_dtype(case: str, precision: str) -> str:
@@ -128,18 +129,46 @@ def step_flops(size: Size, case: str, rows: int, encodes: bool = True) -> float:
     """
     targets = TARGET * (5 if case == "captions" else 1)
     length = size.image_tokens + PROMPT + targets
+    weights, pairs = _text_products(size, length, targets)
+    passes = 3 if case == "full" else 2
+    total = passes * weights + 3 * pairs
+    if encodes:
+        total += (3 if case == "full" else 1) * _tower_products(size)
+    return 2.0 * rows * total
+
+
+def decoding_floor(size: Size, rows: int, precision: str, peak: float, bandwidth: float) -> float:
+    """Returns the seconds below which no contender writes `NEW` tokens for each of some pictures.
+
+    The tower and the prompts are products at the peak; each token after the first reads every weight of the decoder
+    once for all rows, or is a product at the peak where that takes longer.
+
+    Args:
+        size: The model.
+        rows: Pictures.
+        precision: Of the weights.
+        peak, bandwidth: Operations and bytes read a second, as measured.
+    """
+    prompts, pairs = _text_products(size, size.image_tokens + PROMPT, 1)
+    token, _ = _text_products(size, 1, 1)
+    opened = 2 * rows * (prompts + pairs + _tower_products(size)) / peak
+    written = max(2 * rows * token / peak, token * _BYTES[precision] / bandwidth)
+    return opened + (NEW - 1) * written
+
+
+def _text_products(size: Size, length: int, targets: int) -> tuple[int, int]:
+    """Returns multiplications of one row with weights, and of queries with keys and values."""
     wide = 2 * size.hidden * size.heads * size.head + 3 * size.hidden * size.mlp
     narrow = 2 * size.hidden * size.head
     everywhere = length * (size.layers * narrow + (size.layers - 1) * wide)
     weights = everywhere + targets * (wide + size.vocabulary * size.hidden)
-    pairs = 2 * size.heads * size.head * length * ((size.layers - 1) * length + targets)
-    passes = 3 if case == "full" else 2
-    total = passes * weights + 3 * pairs
-    if encodes:
-        block = 4 * size.vision_hidden**2 + 2 * size.vision_hidden * (size.vision_mlp + size.image_tokens)
-        ends = (3 * size.patch**2 + size.hidden) * size.vision_hidden
-        total += (3 if case == "full" else 1) * size.image_tokens * (size.vision_layers * block + ends)
-    return 2.0 * rows * total
+    return weights, 2 * size.heads * size.head * length * ((size.layers - 1) * length + targets)
+
+
+def _tower_products(size: Size) -> int:
+    block = 4 * size.vision_hidden**2 + 2 * size.vision_hidden * (size.vision_mlp + size.image_tokens)
+    ends = (3 * size.patch**2 + size.hidden) * size.vision_hidden
+    return size.image_tokens * (size.vision_layers * block + ends)
 
 
 def until_end(ids: Sequence[int]) -> list[int]:

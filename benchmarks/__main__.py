@@ -242,18 +242,20 @@ def row_of(contender: Contender, case: Case, runs: Sequence[dict[str, Any]]) -> 
 
 def show(told: str, rows: Sequence[dict[str, Any]], console: Console) -> None:
     """Prints a case's table."""
-    table = Table("contender", "seconds", "CPU s", "times ours", "peak GiB", "first step s", title=told)
+    table = Table(
+        "contender", "seconds", "times ours", "of the best possible", "CPU s", "peak GiB", "first step s", title=told
+    )
     for row in rows:
         if "failed" in row:
             table.add_row(row["contender"], f"failed: {row['failed']}")
             continue
-        share = f" ({row['floor'] / row['seconds']:.0%} of the device's best)" if row["floor"] else ""
         wrong = row["answers"] - row["equal"]
         table.add_row(
             row["contender"] + (f" ({wrong} of {row['answers']} answers differ)" if wrong else ""),
-            f"{row['seconds']:.3f}{share}",
-            f"{row['cpu']:.3f}",
+            f"{row['seconds']:.3f}",
             f"{row['ratio']:.2f}",
+            f"{row['floor'] / row['seconds']:.0%}" if row["floor"] else "",
+            f"{row['cpu']:.3f}",
             f"{row['peak_gib']:.2f}",
             f"{row['started']:.1f}",
         )

@@ -59,7 +59,7 @@ def measure_here(size: str, chosen: Setting, repetitions: int) -> None:
 
     begun = time.time()
     shapes = replace(SIZES[size], image=chosen.image)
-    model = Model(build(shapes), tiny_tokenizer(), name=size)
+    model = Model(build(shapes, "lora"), tiny_tokenizer(), name=size)
     trainer = trainer_of(model, full=False, rank=chosen.rank)
     rng = np.random.default_rng(0)
 

@@ -136,6 +136,7 @@ def test_a_signal_ends_an_evaluation_which_is_made_up_for(tmp_path, whole):
 # The last words count: longer, saved at every other step.
 LONG = [*RUN, "steps=160", "eval_every=40", "save_every=2"]
 KILLS = int(os.environ.get("MMTUNE_KILLS", "30"))
+STOPS = int(os.environ.get("MMTUNE_STOPS", "10"))
 
 
 @pytest.mark.soak
@@ -159,5 +160,25 @@ def test_many_kills_at_random_moments(tmp_path, kills):
         steps.append(len(losses(cut)))
     resumed(cut)
     print(f"killed {kills} times, at the steps {steps}")
+    assert adapter(cut) == adapter(whole)
+    assert losses(cut) == losses(whole)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("stops", [STOPS])
+def test_many_stops_at_random_moments(tmp_path, stops):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run([*LONG, "--out", str(whole)], check=True, capture_output=True)
+    moments, steps = random.Random(1), []
+    for _ in range(stops):
+        before, wanted = len(losses(cut)), moments.randint(1, 10)
+        words = [*TRAIN, "--resume"] if cut.is_dir() else LONG
+        said = stopped(cut, lambda before=before, wanted=wanted: len(losses(cut)) >= before + wanted, words=words)
+        steps.append(int(said.split(" at step ")[-1].split()[0]))
+        # What was trained up to the signal is kept, to the step.
+        assert (cut / "checkpoints" / str(steps[-1])).is_dir()
+        assert len(losses(cut)) == steps[-1]
+    resumed(cut)
+    print(f"stopped {stops} times, at the steps {steps}")
     assert adapter(cut) == adapter(whole)
     assert losses(cut) == losses(whole)

@@ -138,10 +138,16 @@ def step_flops(size: Size, case: str, rows: int, encodes: bool = True) -> float:
 
 
 def decoding_floor(size: Size, rows: int, precision: str, peak: float, bandwidth: float) -> float:
-    """Returns the seconds below which no contender writes `NEW` tokens for each of some pictures.
+    """Returns the seconds below which no contender writes `NEW` tokens; arguments are those of `decoding_parts`."""
+    seen, opened, token = decoding_parts(size, rows, precision, peak, bandwidth)
+    return seen + opened + (NEW - 1) * token
 
-    The tower and the prompts are products at the peak; each token after the first reads every weight of the decoder
-    once for all rows, or is a product at the peak where that takes longer.
+
+def decoding_parts(size: Size, rows: int, precision: str, peak: float, bandwidth: float) -> tuple[float, float, float]:
+    """Returns the least seconds of the tower, of the prompts with the first token, and of each token after it.
+
+    The tower and the prompts are products at the peak; a token reads every weight of the decoder once for all rows, or
+    is a product at the peak where that takes longer.
 
     Args:
         size: The model.
@@ -151,9 +157,9 @@ def decoding_floor(size: Size, rows: int, precision: str, peak: float, bandwidth
     """
     prompts, pairs = _text_products(size, size.image_tokens + PROMPT, 1)
     token, _ = _text_products(size, 1, 1)
-    opened = 2 * rows * (prompts + pairs + _tower_products(size)) / peak
-    written = max(2 * rows * token / peak, token * _BYTES[precision] / bandwidth)
-    return opened + (NEW - 1) * written
+    read = token * _BYTES[precision] / bandwidth
+    seen, opened = (2 * rows * products / peak for products in (_tower_products(size), prompts + pairs))
+    return seen, opened, max(2 * rows * token / peak, read)
 
 
 def _text_products(size: Size, length: int, targets: int) -> tuple[int, int]:

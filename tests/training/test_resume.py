@@ -142,18 +142,18 @@ STOPS = int(os.environ.get("MMTUNE_STOPS", "10"))
 @pytest.mark.soak
 @pytest.mark.parametrize("kills", [KILLS])
 def test_many_kills_at_random_moments(tmp_path, kills):
-    """Every third kill meets a checkpoint that is being written, the others anything after the part's first step."""
+    """They are spread over the whole run; every third meets a checkpoint that is being written."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     subprocess.run([*LONG, "--out", str(whole)], check=True, capture_output=True)
     moments, steps = random.Random(0), []
-    for number in range(kills):
+    for number, moment in enumerate(sorted(moments.sample(range(1, 150), kills))):
         process = begun(cut, [*TRAIN, "--resume"] if cut.is_dir() else LONG)
-        before = len(losses(cut)) if cut.is_dir() else 0
+        wanted = max(moment, len(losses(cut)) + 1)
+        wait_until(process, lambda wanted=wanted: len(losses(cut)) >= wanted)
         if number % 3 == 0:
             wait_until(process, lambda: list(cut.glob("checkpoints/*.orbax-checkpoint-tmp")))
         else:
-            wait_until(process, lambda before=before: len(losses(cut)) not in (0, before))
-            time.sleep(moments.uniform(0, 1))
+            time.sleep(moments.uniform(0, 0.3))
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL, "the run was over before its last kill"

@@ -73,7 +73,7 @@ def filled(items: Sequence[T]) -> list[T]:
 
 
 def read(weights: Weights, requests: Sequence[Request], features: Any, new: int) -> Prefix:
-    """Runs prompts behind their image features through the model.
+    """Runs prompts behind their image features through the model, those that several requests share once.
 
     Args:
         weights: The model.
@@ -81,6 +81,18 @@ def read(weights: Weights, requests: Sequence[Request], features: Any, new: int)
         features: (rows, tokens, hidden), a row a request, or None.
         new: How many tokens may follow.
     """
+    asked = {(id(request.image), tuple(request.prompt)): row for row, request in enumerate(requests)}
+    once = filled(list(asked.values()))
+    if len(once) >= len(requests):
+        return _read(weights, requests, features, new)
+    some = None if features is None else features[jnp.asarray(once)]
+    prefix = _read(weights, [requests[row] for row in once], some, new)
+    order = {question: place for place, question in enumerate(asked)}
+    places = jnp.asarray([order[id(request.image), tuple(request.prompt)] for request in requests])
+    return jax.tree.map(lambda array: array[places], prefix)
+
+
+def _read(weights: Weights, requests: Sequence[Request], features: Any, new: int) -> Prefix:
     width = bucket(max(len(request.prompt) for request in requests))
     token_ids = np.full((len(requests), width), weights.pad, np.int32)
     for row, request in enumerate(requests):

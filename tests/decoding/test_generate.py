@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +11,10 @@ from backbones import make
 
 from mmtune.codecs.grammar import Automaton
 from mmtune.data.batch import collate
+from mmtune.decoding import opening
 from mmtune.decoding import score as scoring
 from mmtune.decoding.buckets import bucket, table_size
+from mmtune.decoding.engine import prefill
 from mmtune.decoding.generate import generate
 from mmtune.decoding.requests import Request, Weights
 from mmtune.decoding.sampling import Sampler, choose
@@ -104,6 +107,26 @@ def test_sampling_does_not_depend_on_the_batch():
     assert [a.ids for a in together[:6]] == [a.ids for a in alone]
     other = generate(model(), requests(), max_tokens=8, sampler=Sampler(temperature=1.0, seed=6))
     assert [a.ids for a in together] != [a.ids for a in other]
+
+
+@pytest.mark.parametrize("family", ["paligemma2", "gemma2"])
+def test_samples_of_one_prompt_share_its_opening(family, monkeypatch):
+    """Three and five samples of two prompts: the prompts are read once each, the samples are those of each alone."""
+    read = []
+
+    def counted(weights, spec, features, token_ids, *rest, **options):
+        read.append(len(token_ids))
+        return prefill(weights, spec, features, token_ids, *rest, **options)
+
+    monkeypatch.setattr(opening, "prefill", counted)
+    sampler = Sampler(temperature=1.0, seed=5)
+    one, other = requests()[:2]
+    asked = [replace(one if row in (0, 2, 5) else other, row=row) for row in range(8)]
+    together = generate(model(family), asked, max_tokens=8, sampler=sampler)
+    assert read == [2]
+    alone = [generate(model(family), [request], max_tokens=8, sampler=sampler)[0] for request in asked]
+    assert [answer.ids for answer in together] == [answer.ids for answer in alone]
+    assert len({answer.ids for answer in together}) > 4
 
 
 @pytest.mark.parametrize(

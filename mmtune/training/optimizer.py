@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import keras
 
 from mmtune.recipe import Recipe
@@ -35,6 +36,8 @@ def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
         peak = recipe.dense.learning_rate or options.learning_rate
         first = _schedule(peak, "cosine", round(_DENSE_WARMUP * recipe.dense.steps), recipe.dense.steps)
         schedule = _Stages(first, schedule, recipe.dense.steps)
+    if callable(schedule):
+        schedule = _Compiled(schedule)
     shared: dict[str, Any] = {
         "learning_rate": schedule,
         "weight_decay": options.weight_decay,
@@ -46,6 +49,21 @@ def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     optimizer = keras.optimizers.AdamW(beta_1=options.beta_1, beta_2=options.beta_2, **shared)
     optimizer.exclude_from_weight_decay(var_names=["bias", "scale", "gamma", "beta", "embedding", "magnitude"])
     return optimizer
+
+
+class _Compiled(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule compiled once: Keras' own compile a branch anew whenever the rate is read outside of a step."""
+
+    def __init__(self, schedule: Any):
+        super().__init__()
+        self._schedule = schedule
+        self._compiled = jax.jit(schedule)
+
+    def __call__(self, step: Any) -> Any:
+        return self._compiled(keras.ops.convert_to_tensor(step))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"schedule": self._schedule}
 
 
 class _Stages(keras.optimizers.schedules.LearningRateSchedule):

@@ -41,6 +41,29 @@ def test_samples_cover_every_task_and_fit_their_vocabulary(maker):
     assert prompts >= {"detect", "segment", "caption", "answer", "ocr"}
 
 
+def test_a_picture_has_a_long_prompt_and_two_short_ones_a_round(maker):
+    twice = dataclasses.replace(maker, rounds=2)
+    assert [(len(twice(index).long), len(twice(index).short)) for index in range(3)] == [(2, 4)] * 3
+    with Feed(4, 2, 0, 1, ((640,), (72,)), masks=25, rounds=2) as feed:
+        batch = feed.next(False)
+    assert batch.images.shape[0] == 2
+    assert batch.long[0]["token_ids"].shape == (4, 640)
+    assert batch.short[0]["token_ids"].shape == (8, 72)
+
+
+def test_masks_of_as_many_objects_as_are_asked_for(maker):
+    """Codes of a picture's masks: sixteen for each object, of crowds only where crowds are taught."""
+    tokenizer = tiny_tokenizer()
+
+    def most(masks):
+        rows = [row for index in range(60) for row in dataclasses.replace(maker, masks=masks)(index).long]
+        return max(sum(i >= tokenizer.seg for i in row.suffixes[0]) for row in rows)
+
+    assert most(0) == 0
+    assert 0 < most(3) <= 3 * 16
+    assert most(25) > 7 * 16
+
+
 def test_edges_lie_anywhere_within_a_pixel_and_nowhere_else(maker):
     """Of boxes in whole pixels alone, a decoder would see every ninth location only."""
     tokenizer, pitch = tiny_tokenizer(), 1023 / TINY.image_size

@@ -107,6 +107,7 @@ def _decode(model: Any, pixels: Any, ids: Any, begun: float, repetitions: int) -
                     input_ids=ids,
                     pixel_values=pixels,
                     attention_mask=torch.ones_like(ids),
+                    token_type_ids=torch.zeros_like(ids),
                     max_new_tokens=NEW,
                     min_new_tokens=NEW,
                     do_sample=False,
@@ -134,6 +135,8 @@ def _decode_mixed(model: Any, pixels: Any, pictured: Any, data: Any, begun: floa
                         input_ids=ids,
                         pixel_values=pixels[part],
                         attention_mask=seen,
+                        # As its processor gives them. Without, a padded prompt does not see itself in full.
+                        token_type_ids=torch.zeros_like(ids),
                         max_new_tokens=MIXED_NEW,
                         do_sample=False,
                         eos_token_id=END,

@@ -7,7 +7,6 @@ whose Python is given by `--peers`. Where JAX and torch find a GPU, it is the GP
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from rich.table import Table
 
 from benchmarks.speed.attempt import ROOT, Attempt, attempt
 from benchmarks.speed.chart import draw_speed
+from benchmarks.speed.machine import described, machine, ours, peaks_of
 from benchmarks.speed.measuring import MALLOC
 from benchmarks.speed.sizes import SIZES, decoding_floor, step_flops, weights_dtype, write_data
 from mmtune.sharding.canvas import write_drawing
@@ -148,11 +148,6 @@ def case_of(name: str, pictures: int | None, device: str) -> Case:
     return replace(case, rows=rows, contenders=named)
 
 
-def ours(*words: str) -> list[str]:
-    """Returns what runs one of the small programs of `benchmarks.speed.ours`."""
-    return [sys.executable, "-m", "benchmarks.speed.ours", *words]
-
-
 def command(contender: Contender, name: str, plan: Plan, data: Path, repetitions: int) -> list[str]:
     """Returns what runs a contender."""
     rest = [str(data), plan.precision, str(time.time()), str(repetitions)]
@@ -262,23 +257,6 @@ def show(told: str, rows: Sequence[dict[str, Any]], console: Console) -> None:
     console.print(table)
 
 
-def machine(precision: str) -> dict[str, Any]:
-    """Returns what is measured on: "device", its "matmul_peak" and "read_peak", "cores" of the host, "precision".
-
-    JAX is asked in a process of its own: this one leaves the device to the contenders.
-    """
-    asked = attempt(ours("peak", precision))
-    if asked.failure:
-        raise SystemExit(f"the device could not be measured: {asked.failure}")
-    return json.loads(asked.line) | {"cores": os.cpu_count(), "precision": precision}
-
-
-def described(found: Mapping[str, Any]) -> str:
-    """Returns precision and device in words."""
-    device = f"{found['cores']} cores" if found["device"] == "cpu" else found["device"]
-    return f"{found['precision']}, {device}"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line and measures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure mmtune beside its peers.")
@@ -295,8 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     console = Console()
     found = machine(options.precision)
-    peaks = f"{found['matmul_peak'] / 1e9:.0f} GFLOP/s in products, {found['read_peak'] / 1e9:.0f} GB/s read"
-    console.print(f"{described(found)}: at best {peaks}")
+    console.print(f"{described(found)}: {peaks_of(found)}")
     results: dict[str, Any] = found | {"size": options.size, "cases": {}}
     measured: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as place:

@@ -7,7 +7,6 @@ makes them, for a few layers of PaliGemma 3B's tower.
 import argparse
 import os
 import statistics
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.speed.measuring import timed
 from benchmarks.speed.sizes import SIZES, Size
 from mmtune.models.fused import SWITCH, has_kernel, nvidia_capability
 from mmtune.models.spec import VisionSpec
@@ -85,12 +85,8 @@ def error(found: Any, truth: Any) -> float:
 
 def measured(program: Any, weights: Any, images: Any, truth: Any) -> list[str]:
     """Returns errors of output and gradients, seconds and GiB, as they are shown."""
-    found = jax.block_until_ready(program(weights, images))
-    seconds = []
-    for _ in range(REPETITIONS):
-        start = time.perf_counter()
-        jax.block_until_ready(program(weights, images))
-        seconds.append(time.perf_counter() - start)
+    found = program(weights, images)
+    seconds = timed(lambda: program(weights, images), REPETITIONS)
     gib = program.memory_analysis().temp_size_in_bytes / 2**30
     errors = [f"{error(*pair):.2e}" for pair in zip(found, truth, strict=True)]
     return [*errors, f"{statistics.median(seconds):.4f}", f"{gib:.2f}"]

@@ -4,21 +4,18 @@ Each part beside what the device's measured peaks allow: products at the speed o
 """
 
 import argparse
-import json
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.speed.measuring import MALLOC
-from benchmarks.speed.sizes import SIZES, Size, build, decoding_parts, step_flops, write_data
+from benchmarks.speed.machine import described, machine, peaks_of
+from benchmarks.speed.measuring import MALLOC, timed
+from benchmarks.speed.sizes import SIZES, Size, decoding_parts, make_data, step_flops
 
 STEP_PICTURES, DECODED = 4, (1, 8)
 _SHORT, _LONG = 16, 48
@@ -34,15 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "GLIBC_TUNABLES" not in os.environ:
         # malloc reads its settings when a process begins: ours begins with these.
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks.phases", *sys.argv[1:]], os.environ | MALLOC)
-    asked = [sys.executable, "-m", "benchmarks.speed.ours", "peak", options.precision]
-    device = json.loads(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-    console = Console()
-    console.print(
-        f"{options.size}, {options.precision}, {device['device']}: at best "
-        f"{device['matmul_peak'] / 1e9:.0f} GFLOP/s in products, {device['read_peak'] / 1e9:.0f} GB/s read"
-    )
+    device, console = machine(options.precision), Console()
+    console.print(f"{options.size}, {described(device)}: {peaks_of(device)}")
     size = SIZES[options.size]
     console.print(table("LoRA step, 4 pictures", step_parts(size, options.precision, device)))
+    from benchmarks.speed.ours import model_of
+
     model = model_of(size, "decode1", options.precision)
     for rows in DECODED:
         title = f"decoding, {rows} picture{'s' if rows > 1 else ''}"
@@ -58,36 +52,9 @@ def table(title: str, parts: dict[str, tuple[float, float]]) -> Table:
     return shown
 
 
-def model_of(size: Size, case: str, precision: str) -> Any:
-    """Returns the random model."""
-    from mmtune.model import Model
-    from mmtune.models.tiny import tiny_tokenizer
-
-    return Model(build(size, case, precision), tiny_tokenizer(), name="random")
-
-
-def data_of(size: Size, rows: int) -> dict[str, Any]:
-    """Returns pictures, prompts and answers as the other benchmarks have them."""
-    import tempfile
-
-    import numpy as np
-
-    with tempfile.TemporaryDirectory() as place:
-        write_data(Path(place) / "data.npz", size, rows)
-        return dict(np.load(Path(place) / "data.npz"))
-
-
 def fastest(run: Callable[[], object]) -> float:
-    """Returns the seconds of the fastest of five runs after a first one."""
-    import jax
-
-    jax.block_until_ready(run())
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        jax.block_until_ready(run())
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    """Returns the seconds of the fastest of five runs."""
+    return min(timed(run, 5))
 
 
 def tower(model: Any, images: Any) -> Callable[[], object]:
@@ -105,11 +72,11 @@ def step_parts(size: Size, precision: str, device: dict[str, Any]) -> dict[str, 
     """Returns the parts of a LoRA step: what they took and the least they can take."""
     import jax
 
-    from benchmarks.speed.ours import rows_of, trainer_of
+    from benchmarks.speed.ours import model_of, rows_of, trainer_of
     from mmtune.data.batch import collate
 
     model = model_of(size, "lora", precision)
-    data = data_of(size, STEP_PICTURES)
+    data = make_data(size, STEP_PICTURES)
     seen = fastest(tower(model, data["images"]))
     trainer = trainer_of(model, full=False)
     batch = collate(rows_of(data, "lora", None), model.spec.image_tokens)
@@ -138,7 +105,7 @@ def decoded_parts(
     from mmtune.decoding.generate import generate
     from mmtune.decoding.requests import Request
 
-    data = data_of(size, rows)
+    data = make_data(size, rows)
     weights = replace(model.weights(), eos=NEVER)
     requests = [Request(prompt.tolist(), image) for image, prompt in zip(data["images"], data["prompts"], strict=True)]
 

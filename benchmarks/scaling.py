@@ -6,9 +6,7 @@ Each measurement is a process of its own; seconds are the median of its steps.
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -16,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed.attempt import attempt
 from benchmarks.speed.measuring import MALLOC
-from benchmarks.speed.sizes import RANK, SIZES, TARGET, build
+from benchmarks.speed.sizes import RANK, SIZES, TARGET
 
 BATCH = 4
 _TOKENS_OF_A_BOX = 6  # four locations, a label, what stands between two
@@ -52,14 +51,12 @@ def measure_here(size: str, chosen: Setting, repetitions: int) -> None:
     import numpy as np
 
     from benchmarks.speed.measuring import measure
-    from benchmarks.speed.ours import trainer_of
+    from benchmarks.speed.ours import model_of, trainer_of
     from mmtune.data.batch import Row, collate
-    from mmtune.model import Model
-    from mmtune.models.tiny import tiny_tokenizer
 
     begun = time.time()
     shapes = replace(SIZES[size], image=chosen.image)
-    model = Model(build(shapes, "lora"), tiny_tokenizer(), name=size)
+    model = model_of(shapes, "lora")
     trainer = trainer_of(model, full=False, rank=chosen.rank)
     rng = np.random.default_rng(0)
 
@@ -108,11 +105,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _in_a_process(size: str, chosen: Setting, repetitions: int) -> dict[str, Any]:
     program = f"from benchmarks.scaling import *; measure_here({size!r}, {chosen!r}, {repetitions})"
-    words = [sys.executable, "-c", program]
-    done = subprocess.run(words, env=os.environ | MALLOC, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    done = attempt([sys.executable, "-c", program], more=MALLOC)
+    if done.failure:
+        raise RuntimeError(f"{done.failure}\n{done.errors}")
+    return json.loads(done.line)
 
 
 if __name__ == "__main__":

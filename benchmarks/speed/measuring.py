@@ -46,6 +46,19 @@ def jax_peak() -> float:
     return statistics["peak_bytes_in_use"] / 2**30 if statistics else host_peak()
 
 
+def timed(run: Callable[[], object], times: int) -> list[float]:
+    """Returns the seconds of each run of what JAX computes, until it is there, after a first one that compiles."""
+    import jax
+
+    jax.block_until_ready(run())
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        jax.block_until_ready(run())
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
 def measure(
     begun: float,
     run: Callable[[int], object],

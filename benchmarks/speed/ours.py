@@ -6,10 +6,18 @@ Also `export SIZE FOLDER CASE PRECISION` and `peak PRECISION`.
 import sys
 from typing import Any
 
-from benchmarks.speed.measuring import jax_peak, measure
-from benchmarks.speed.sizes import END, MIXED_BATCH, MIXED_NEW, NEW, RANK, SIZES, build, weights_dtype
+from benchmarks.speed.measuring import jax_peak, measure, timed
+from benchmarks.speed.sizes import END, MIXED_BATCH, MIXED_NEW, NEW, RANK, SIZES, Size, build, weights_dtype
 
 NEVER = -1  # no token has this id: an answer goes on to its end
+
+
+def model_of(size: Size, case: str, precision: str = "float32") -> Any:
+    """Returns the random model of a size, as `build` makes its weights."""
+    from mmtune.model import Model
+    from mmtune.models.tiny import tiny_tokenizer
+
+    return Model(build(size, case, precision), tiny_tokenizer(), name="random", precision=precision)
 
 
 def trainer_of(model: Any, full: bool, rank: int = RANK) -> Any:
@@ -94,28 +102,13 @@ def peak(precision: str) -> None:
     side = 2048 if jax.default_backend() == "cpu" else 8192
     matrix = jax.random.normal(jax.random.key(0), (side, side), precision)
     large = jax.random.normal(jax.random.key(1), (8192, 8192), precision)
+    product = jax.jit(jnp.matmul)
     found = {
         "device": jax.devices()[0].device_kind,
-        "matmul_peak": 2 * side**3 / fastest(jnp.matmul, matrix, matrix),
-        "read_peak": large.nbytes / fastest(jnp.matmul, large, large[0]),
+        "matmul_peak": 2 * side**3 / min(timed(lambda: product(matrix, matrix), 10)),
+        "read_peak": large.nbytes / min(timed(lambda: product(large, large[0]), 10)),
     }
     print(json.dumps(found))
-
-
-def fastest(function: Any, *arguments: Any) -> float:
-    """Returns the seconds of the fastest of ten calls, compiled."""
-    import time
-
-    import jax
-
-    compiled = jax.jit(function)
-    compiled(*arguments).block_until_ready()
-    seconds = []
-    for _ in range(10):
-        start = time.perf_counter()
-        compiled(*arguments).block_until_ready()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 def decode(model: Any, data: Any, begun: float, repetitions: int) -> None:
@@ -163,11 +156,9 @@ def export(size: str, folder: str, case: str, precision: str) -> None:
     """Writes the model as transformers reads it."""
     from pathlib import Path
 
-    from mmtune.model import Model
     from mmtune.models.hf_export import write_checkpoint
-    from mmtune.models.tiny import tiny_tokenizer
 
-    model = Model(build(SIZES[size], case, precision), tiny_tokenizer(), name=size)
+    model = model_of(SIZES[size], case, precision)
     dtype = weights_dtype(case, precision)
     write_checkpoint(Path(folder), model.spec, model.variables, dtype, tokens={"image_token_index": 1})
 
@@ -176,10 +167,7 @@ def main(case: str, option: str, size: str, file: str, precision: str, begun: st
     """Reads its command line."""
     import numpy as np
 
-    from mmtune.model import Model
-    from mmtune.models.tiny import tiny_tokenizer
-
-    model = Model(build(SIZES[size], case, precision), tiny_tokenizer(), name=size, precision=precision)
+    model = model_of(SIZES[size], case, precision)
     data = dict(np.load(file))
     if case == "mixed":
         decode_mixed(model, data, float(begun), int(repetitions))

@@ -184,7 +184,12 @@ def until_end(ids: Sequence[int]) -> list[int]:
 
 
 def write_data(file: Path, size: Size, rows: int) -> None:
-    """Writes a batch.
+    """Writes what `make_data` makes."""
+    np.savez(file, **make_data(size, rows))  # pyright: ignore[reportArgumentType]
+
+
+def make_data(size: Size, rows: int) -> dict[str, np.ndarray]:
+    """Returns a batch, the same each time.
 
     "images" (rows, image, image, 3) uint8, "prompts" (rows, PROMPT) and "answers" (rows, 5, TARGET) int32; "mixed"
     (rows, MIXED_PROMPT) int32, prompts of "lengths" (rows,) tokens with zeros behind.
@@ -193,11 +198,10 @@ def write_data(file: Path, size: Size, rows: int) -> None:
     lengths = rng.integers(4, MIXED_PROMPT + 1, rows)
     mixed = rng.integers(FIRST_TEXT, size.vocabulary - 10, (rows, MIXED_PROMPT)).astype(np.int32)
     mixed[np.arange(MIXED_PROMPT) >= lengths[:, None]] = 0
-    np.savez(
-        file,
-        lengths=lengths,
-        mixed=mixed,
-        images=rng.integers(0, 256, (rows, size.image, size.image, 3), np.uint8),
-        prompts=rng.integers(FIRST_TEXT, size.vocabulary - 10, (rows, PROMPT)).astype(np.int32),
-        answers=rng.integers(FIRST_TEXT, size.vocabulary - 10, (rows, 5, TARGET)).astype(np.int32),
-    )
+    return {
+        "lengths": lengths,
+        "mixed": mixed,
+        "images": rng.integers(0, 256, (rows, size.image, size.image, 3), np.uint8),
+        "prompts": rng.integers(FIRST_TEXT, size.vocabulary - 10, (rows, PROMPT)).astype(np.int32),
+        "answers": rng.integers(FIRST_TEXT, size.vocabulary - 10, (rows, 5, TARGET)).astype(np.int32),
+    }

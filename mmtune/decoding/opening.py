@@ -81,14 +81,15 @@ def read(weights: Weights, requests: Sequence[Request], features: Any, new: int)
         features: (rows, tokens, hidden), a row a request, or None.
         new: How many tokens may follow.
     """
-    asked = {(id(request.image), tuple(request.prompt)): row for row, request in enumerate(requests)}
+    questions = [(id(request.image), tuple(request.prompt)) for request in requests]
+    asked = {question: row for row, question in enumerate(questions)}
     once = filled(list(asked.values()))
     if len(once) >= len(requests):
         return _read(weights, requests, features, new)
     some = None if features is None else features[jnp.asarray(once)]
     prefix = _read(weights, [requests[row] for row in once], some, new)
     order = {question: place for place, question in enumerate(asked)}
-    places = jnp.asarray([order[id(request.image), tuple(request.prompt)] for request in requests])
+    places = jnp.asarray([order[question] for question in questions])
     return jax.tree.map(lambda array: array[places], prefix)
 
 

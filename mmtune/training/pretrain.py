@@ -323,10 +323,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         flag, several = f"--{field.name.replace('_', '-')}", isinstance(field.default, tuple)
         kind = int if several else type(field.default)
         parser.add_argument(flag, type=kind, default=field.default, nargs="+" if several else None)
-    options = vars(parser.parse_args(arguments))
+    given = vars(parser.parse_args(arguments))
+    options: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
     out, workers, weights = options.pop("out"), options.pop("workers"), options.pop("weights")
-    for name in ("long", "short"):
-        options[name] = tuple(options[name])
     pretrain(out, Plan(**options), workers, Console(), weights)
 
 

@@ -139,15 +139,27 @@ KILLS = int(os.environ.get("MMTUNE_KILLS", "30"))
 STOPS = int(os.environ.get("MMTUNE_STOPS", "10"))
 
 
+@pytest.fixture(scope="module")
+def long_whole(tmp_path_factory):
+    """The folder of a long run that nobody cut."""
+    folder = tmp_path_factory.mktemp("runs") / "long"
+    subprocess.run([*LONG, "--out", str(folder)], check=True, capture_output=True)
+    return folder
+
+
+def words_on(folder):
+    """Returns the command that begins the long run, or goes on with it."""
+    return [*TRAIN, "--resume"] if folder.is_dir() else LONG
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("kills", [KILLS])
-def test_many_kills_at_random_moments(tmp_path, kills):
+def test_many_kills_at_random_moments(tmp_path, long_whole, kills):
     """They are spread over the whole run; every third meets a checkpoint that is being written."""
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    subprocess.run([*LONG, "--out", str(whole)], check=True, capture_output=True)
+    cut = tmp_path / "cut"
     moments, steps = random.Random(0), []
     for number, moment in enumerate(sorted(moments.sample(range(1, 150), kills))):
-        process = begun(cut, [*TRAIN, "--resume"] if cut.is_dir() else LONG)
+        process = begun(cut, words_on(cut))
         wanted = max(moment, len(losses(cut)) + 1)
         wait_until(process, lambda wanted=wanted: len(losses(cut)) >= wanted)
         if number % 3 == 0:
@@ -160,25 +172,23 @@ def test_many_kills_at_random_moments(tmp_path, kills):
         steps.append(len(losses(cut)))
     resumed(cut)
     print(f"killed {kills} times, at the steps {steps}")
-    assert adapter(cut) == adapter(whole)
-    assert losses(cut) == losses(whole)
+    assert adapter(cut) == adapter(long_whole)
+    assert losses(cut) == losses(long_whole)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("stops", [STOPS])
-def test_many_stops_at_random_moments(tmp_path, stops):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    subprocess.run([*LONG, "--out", str(whole)], check=True, capture_output=True)
+def test_many_stops_at_random_moments(tmp_path, long_whole, stops):
+    cut = tmp_path / "cut"
     moments, steps = random.Random(1), []
     for _ in range(stops):
-        before, wanted = len(losses(cut)), moments.randint(1, 10)
-        words = [*TRAIN, "--resume"] if cut.is_dir() else LONG
-        said = stopped(cut, lambda before=before, wanted=wanted: len(losses(cut)) >= before + wanted, words=words)
+        wanted = len(losses(cut)) + moments.randint(1, 10)
+        said = stopped(cut, lambda wanted=wanted: len(losses(cut)) >= wanted, words=words_on(cut))
         steps.append(int(said.split(" at step ")[-1].split()[0]))
         # What was trained up to the signal is kept, to the step.
         assert (cut / "checkpoints" / str(steps[-1])).is_dir()
         assert len(losses(cut)) == steps[-1]
     resumed(cut)
     print(f"stopped {stops} times, at the steps {steps}")
-    assert adapter(cut) == adapter(whole)
-    assert losses(cut) == losses(whole)
+    assert adapter(cut) == adapter(long_whole)
+    assert losses(cut) == losses(long_whole)

@@ -177,7 +177,7 @@ def evaluate(
     from mmtune.training.display import Display
 
     dataset = _held(data, task, format)
-    records = list(dataset)[:limit]
+    records = list(dataset[:limit])
     if not records:
         raise UsageError("there are no records to evaluate on")
     held = load(model) if isinstance(model, str) else model

@@ -1,10 +1,11 @@
-"""A data set in memory: records (not pixels), its classes, and the faults that were set aside while reading it."""
+"""A data set: records (not pixels), its classes, and the faults that were set aside while reading it."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import overload
 
+from mmtune.data.generated import GeneratedRecords
 from mmtune.records import Fault, Record
 
 
@@ -24,14 +25,14 @@ class Dataset(Sequence[Record]):
     """A sequence of records with what a user should know about them.
 
     Attributes:
-        records: In the order of the files.
+        records: In the order of the files; in memory, or made when they are asked for.
         classes: Class names in the data set's own order; empty when it has none.
         faults: Everything that was set aside or repaired on the way.
         format: Name of the reader.
         name: What the user asked for.
     """
 
-    records: tuple[Record, ...]
+    records: Sequence[Record]
     classes: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     format: str = ""
@@ -51,6 +52,18 @@ class Dataset(Sequence[Record]):
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self.records)
+
+    def ids(self) -> Iterator[str]:
+        """Yields the records' ids, in order."""
+        if isinstance(self.records, GeneratedRecords):
+            return self.records.ids()
+        return (record.id for record in self.records)
+
+    def chosen(self, indices: Sequence[int]) -> "Dataset":
+        """Returns the data set with some of its records only, by their places."""
+        if isinstance(self.records, GeneratedRecords):
+            return replace(self, records=self.records.chosen(indices))
+        return replace(self, records=tuple(self.records[index] for index in indices))
 
     @overload
     def __getitem__(self, index: int) -> Record: ...

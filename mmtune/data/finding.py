@@ -32,9 +32,15 @@ class FileIndex:
         self._folders = tuple(dict.fromkeys(folders))
         self._listings: dict[Path, _Listing] = {}
         self._taken: dict[Path, str] = {}
+        self._found: dict[str, Path | None] = {}
 
     def find(self, name: str) -> Path | None:
         """Returns the file of that name, a relative or absolute path with slashes or backslashes, or None."""
+        if name not in self._found:
+            self._found[name] = self._look(name)
+        return self._found[name]
+
+    def _look(self, name: str) -> Path | None:
         name = name.replace("\\", "/")
         if name.startswith("/") and os.path.isfile(name):
             return Path(name)

@@ -1,5 +1,6 @@
 """Reader of JSON lines in PaliGemma's form: {"image": name, "prefix": text, "suffix": text}."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,7 +114,7 @@ class _Reading:
 
     def __init__(self, source: Source, file: TableFile, log: FaultLog, classes: dict[str, None]):
         self._source, self._file, self._log, self._classes = source, file, log, classes
-        self._rows = tuple(json_rows(file.path, log))
+        self._rows = deque(json_rows(file.path, log))
         names = {name for row in self._rows for name in row.values}
         boxes = first_key(names, ("boxes",)) if source.task in (None, "detection") else None
         self._keys = _Keys(
@@ -129,7 +130,8 @@ class _Reading:
         self._index: FileIndex = picture_index(file.path.parent, subfolders)
 
     def records(self) -> Iterator[tuple[Row, Record]]:
-        for row in self._rows:
+        while self._rows:  # a row makes room for its record
+            row = self._rows.popleft()
             record = self._record(row)
             if record is not None:
                 yield row, record

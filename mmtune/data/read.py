@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from mmtune.data.dataset import Dataset, FaultLog
+from mmtune.data.generated import GeneratedRecords
 from mmtune.data.images import SUFFIXES as PICTURES
 from mmtune.data.json_files import load_json
 from mmtune.data.reader import Reader, Source
@@ -191,12 +192,11 @@ def split_off(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset
         raise UsageError(f"expected a fraction between 0 and 1 to split off, received {fraction}")
     if len(dataset) < 2:
         raise DataError(f"{dataset.name}: expected at least 2 records to split, found {len(dataset)}")
-    ranked = sorted(dataset.records, key=lambda record: _hash(record.id, seed))
+    hashes = [_hash(name, seed) for name in dataset.ids()]
+    ranked = sorted(range(len(hashes)), key=hashes.__getitem__)
     count = min(max(round(len(ranked) * fraction), 1), len(ranked) - 1)
-    taken = {record.id for record in ranked[:count]}
-    rest = tuple(record for record in dataset.records if record.id not in taken)
-    part = tuple(record for record in dataset.records if record.id in taken)
-    return replace(dataset, records=rest), replace(dataset, records=part, faults=())
+    rest, part = dataset.chosen(sorted(ranked[count:])), dataset.chosen(sorted(ranked[:count]))
+    return rest, replace(part, faults=())
 
 
 def as_fraction(val: object) -> float | None:
@@ -295,8 +295,10 @@ def _refuse_plainly(path: Path, task: str | None) -> None:
             raise DataError(_nothing_usable(found, path, "record"))
 
 
-def _unique(records: Sequence[Record], log: FaultLog) -> tuple[Record, ...]:
+def _unique(records: Sequence[Record], log: FaultLog) -> Sequence[Record]:
     """Returns the records whose id did not occur before; the others are logged."""
+    if isinstance(records, GeneratedRecords):
+        return records
     kept: dict[str, Record] = {}
     for record in records:
         first = kept.setdefault(record.id, record)

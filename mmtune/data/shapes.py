@@ -1,10 +1,14 @@
 """`shapes`: generated pictures of coloured shapes with words, for every task and without a download."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmtune.data.dataset import FaultLog
+from mmtune.data.generated import GeneratedRecords
 from mmtune.data.reader import Content, Reader, Source
 from mmtune.data.scene_drawing import draw_scene
 from mmtune.data.scene_shapes import MAX_OBJECTS, Shape
@@ -13,7 +17,7 @@ from mmtune.data.scene_words import Writing
 from mmtune.data.scenes import Scene, make_scene, scene_rng, word_count
 from mmtune.data.shape_kinds import COLOURS, KINDS
 from mmtune.errors import UsageError, unknown_name
-from mmtune.records import Box, Mask, Question, Record
+from mmtune.records import Box, Question, Record
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,7 +64,8 @@ _CHOICES = {
     "questions": ("usual", "extremes"),
     "writing": ("words", "plates"),
 }
-_RANGES = {"n": (1, 10_000_000), "seed": (0, 2**31 - 1), "size": (64, 2048), "max_objects": (1, MAX_OBJECTS)}
+_MOST = 10_000_000
+_RANGES = {"n": (1, _MOST), "seed": (0, 2**31 - 1), "size": (64, 2048), "max_objects": (1, MAX_OBJECTS)}
 
 
 def parse_options(options: dict[str, str]) -> ShapesOptions:
@@ -88,6 +93,9 @@ def parse_options(options: dict[str, str]) -> ShapesOptions:
             raise UsageError(f"option {name} of shapes: expected a whole number from {low} to {high}, got '{text}'")
         values[name] = number
     return ShapesOptions(**values)  # pyright: ignore[reportArgumentType]
+
+
+_Texts = tuple[str | None, tuple[str, ...], Question | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +135,9 @@ class Shapes(Reader):
         return SPLITS
 
     def read(self, source: Source, log: FaultLog) -> Content:
-        """Lays out the scenes; nothing is drawn yet. Scenes without words are passed over for the task ocr,
-        scenes that allow no question for vqa.
+        """Returns the scenes, each laid out when it is asked for and drawn when its picture is opened.
+
+        For the tasks ocr and vqa another scene stands in for one without words, or that allows no question.
 
         Raises:
             UsageError: For an unknown split or option.
@@ -138,24 +147,16 @@ class Shapes(Reader):
         split = source.split or SPLITS[0]
         if split not in SPLITS:
             raise UsageError(unknown_name("split of shapes", split, SPLITS))
-        stream = options.seed * len(SPLITS) + SPLITS.index(split)
-        records = []
-        index = 0
-        while len(records) < options.n:
-            if source.task != "ocr" or word_count(stream, index):
-                scene = make_scene(stream, index, options.size, options.max_objects, options.writing)
-                record = _record(scene, split, options, source)
-                if source.task != "vqa" or record.question is not None:
-                    records.append(record)
-            index += 1
-        return Content(tuple(records), _CLASSES[options.labels])
+        name = f"{split}-{options.seed}-{{:06d}}".format
+        make = partial(_record, name=name, split=split, options=options, source=source)
+        return Content(GeneratedRecords(make, name, range(options.n)), _CLASSES[options.labels])
 
 
-def _record(scene: Scene, split: str, options: ShapesOptions, source: Source) -> Record:
-    name = f"{split}-{options.seed}-{scene.index:06d}"
-    prefix, texts, question = _texts(scene, source.task, options)
+def _record(place: int, name: Callable[[int], str], split: str, options: ShapesOptions, source: Source) -> Record:
+    stream = options.seed * len(SPLITS) + SPLITS.index(split)
+    scene, (prefix, texts, question) = _usable_scene(place, stream, options, source.task)
     return Record(
-        id=name,
+        id=name(place),
         picture=ScenePicture(scene.seed, scene.index, scene.size, options.max_objects, options.writing),
         size=(scene.size, scene.size),
         prefix=prefix,
@@ -170,9 +171,19 @@ def _record(scene: Scene, split: str, options: ShapesOptions, source: Source) ->
     )
 
 
-def _texts(
-    scene: Scene, task: str | None, options: ShapesOptions
-) -> tuple[str | None, tuple[str, ...], Question | None]:
+def _usable_scene(place: int, stream: int, options: ShapesOptions, task: str | None) -> tuple[Scene, _Texts]:
+    """Returns the scene of a place with its texts: the first of its own endless row of scenes that the task can use."""
+    for index in count(place, _MOST):
+        if task == "ocr" and not word_count(stream, index):
+            continue
+        scene = make_scene(stream, index, options.size, options.max_objects, options.writing)
+        texts = _texts(scene, task, options)
+        if task != "vqa" or texts[2] is not None:
+            return scene, texts
+    raise AssertionError("unreachable: scenes are endless")
+
+
+def _texts(scene: Scene, task: str | None, options: ShapesOptions) -> _Texts:
     """Returns the prompt, the texts and the kind of question that a task wants, empty where it wants none."""
     if task == "captioning":
         return None, (inventory(scene),) if options.captions == "inventory" else captions(scene), None
@@ -191,7 +202,3 @@ def _label(shape: Shape, labels: str) -> str:
 def _box(shape: Shape, labels: str) -> Box:
     x0, y0, x1, y1 = (float(v) for v in shape.box)
     return Box(_label(shape, labels), x0, y0, x1, y1, area=float(shape.mask.sum()))
-
-
-def _mask(shape: Shape, labels: str) -> Mask:
-    return shape.coco_mask(_label(shape, labels))

@@ -1,7 +1,7 @@
 """What happens between steps: the log, evaluations, checkpoints, early stopping, a check for lost numbers."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Watch(keras.callbacks.Callback):
     def __init__(
         self,
         logs: Logs,
-        plan: list[Batch],
+        plan: Sequence[Batch],
         epoch_size: int,
         progress: Progress,
         every: int,

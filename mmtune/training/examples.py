@@ -1,8 +1,7 @@
 """From records to training rows: one example a query, tokenised anew in every epoch."""
 
-import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -11,12 +10,12 @@ import numpy as np
 from mmtune.data.augment import Augment, augment
 from mmtune.data.batch import NO_PIXELS, Row
 from mmtune.data.dataset import FaultLog
-from mmtune.data.dense import DenseTargets, dense_targets
+from mmtune.data.dense import DenseTargets, Objects, dense_targets
 from mmtune.data.images import size_of
 from mmtune.data.pixels import to_square
 from mmtune.errors import DataError
 from mmtune.models.tokenizer import Tokenizer
-from mmtune.records import Query, Record, Target
+from mmtune.records import Fault, Query, Record, Target
 from mmtune.task import Task
 
 
@@ -29,6 +28,7 @@ class Example:
         text_length: Upper bound of the row's text tokens.
         target_length: Upper bound of its predicted tokens.
         longest: Upper bound of one target, end of sequence included.
+        fault: Why it cannot be trained on; its row then has no weight.
     """
 
     record: Record
@@ -36,6 +36,7 @@ class Example:
     text_length: int
     target_length: int
     longest: int
+    fault: Fault | None = None
 
 
 class Tokens(NamedTuple):
@@ -77,6 +78,39 @@ def tokenise(target: Target, tokenizer: Tokenizer, end: int | None = None) -> To
     return Tokens([*tokens.ids, last], [*tokens.weights, 1.0], [*tokens.labels, last])
 
 
+def examples_of(record: Record, task: Task, tokenizer: Tokenizer, max_tokens: int | None = None) -> Iterator[Example]:
+    """Yields what a record teaches, at least one example; those with a fault cannot be trained on.
+
+    Args:
+        record: Any.
+        task: The adapter, made for the tokenizer.
+        tokenizer: The vocabulary.
+        max_tokens: Longest target, eos included; None: no limit.
+    """
+    if task.needs_picture and record.size is None and record.picture is not None:
+        try:
+            record = replace(record, size=size_of(record.picture))
+        except DataError as error:
+            yield _unusable(record, "unreadable picture", str(error))
+            return
+    if problems := list(task.check(record)):
+        yield _unusable(record, "unusable for the task", problems[0])
+        return
+    for query in task.lessons(record):
+        bound = task.target_bound(record, query, tokenizer)
+        if max_tokens is not None and bound > max_tokens:
+            problem = f"the answer to '{query.prompt}' has up to {bound} tokens, max_tokens is {max_tokens}"
+            yield _unusable(record, "target too long", problem)
+            continue
+        count = len(task.targets(record, query))
+        prompt = len(tokenizer.prompt(query.prompt, query.closed))
+        yield Example(record, query, prompt + count * (bound - 1), count * bound, bound)
+
+
+def _unusable(record: Record, kind: str, problem: str) -> Example:
+    return Example(record, Query(""), 0, 0, 0, Fault(record.source, record.id, kind, problem))
+
+
 def list_examples(
     records: Sequence[Record], task: Task, tokenizer: Tokenizer, log: FaultLog, max_tokens: int | None = None
 ) -> list[Example]:
@@ -90,37 +124,9 @@ def list_examples(
         max_tokens: Longest target, eos included; None: no limit.
     """
     task = task.for_tokenizer(tokenizer)
-    examples = []
-    for record in records:
-        if task.needs_picture and record.size is None and record.picture is not None:
-            try:
-                record = replace(record, size=size_of(record.picture))
-            except DataError as error:
-                log.add(record.source, record.id, "unreadable picture", str(error))
-                continue
-        if problems := list(task.check(record)):
-            log.add(record.source, record.id, "unusable for the task", problems[0])
-            continue
-        for query in task.lessons(record):
-            bound = task.target_bound(record, query, tokenizer)
-            if max_tokens is not None and bound > max_tokens:
-                problem = f"the answer to '{query.prompt}' has up to {bound} tokens, max_tokens is {max_tokens}"
-                log.add(record.source, record.id, "target too long", problem)
-                continue
-            count = len(task.targets(record, query))
-            prompt = len(tokenizer.prompt(query.prompt, query.closed))
-            examples.append(Example(record, query, prompt + count * (bound - 1), count * bound, bound))
-    return examples
-
-
-def fingerprint(examples: Sequence[Example]) -> str:
-    """Returns a hash of what is trained on, so that a run is not gone on with over other data."""
-    digest = hashlib.blake2b(digest_size=16)
-    for example in examples:
-        digest.update(
-            f"{example.record.id}\0{example.query.prompt}\0{example.text_length}\n".encode(errors="surrogatepass")
-        )
-    return digest.hexdigest()
+    examples = [example for record in records for example in examples_of(record, task, tokenizer, max_tokens)]
+    log.faults += [example.fault for example in examples if example.fault is not None]
+    return [example for example in examples if example.fault is None]
 
 
 class ImageTokens(Protocol):
@@ -164,7 +170,7 @@ class RowMaker:
         features: ImageTokens | None = None,
     ):
         self.examples = examples
-        self.faults: dict[str, str] = {}
+        self.faults: dict[str, Fault] = {}
         self._task = task.for_tokenizer(tokenizer)
         self._tokenizer = tokenizer
         self._end = self._task.ends(tokenizer)[0]
@@ -176,26 +182,22 @@ class RowMaker:
         self._lock = threading.Lock()
 
     def __call__(self, index: int, epoch: int) -> Row:
-        """Returns the row. A picture that cannot be decoded becomes a row without weight, noted in `faults`."""
+        """Returns the row. What cannot be trained on becomes a row without weight, noted in `faults`."""
         example = self.examples[index]
+        if example.fault is not None:
+            return self._without_weight(example, example.fault)
         record, weight = example.record, 1.0
         rng = np.random.default_rng([self._seed, epoch, index])
-        image = None if self._image_size is None else NO_PIXELS
-        features = None
+        image, features = self._unseen()
         if self._image_size is not None and self._task.needs_picture:
             try:
                 if self._features is not None:
-                    image, features = None, self._features.of(record)
+                    features = self._features.of(record)
                 else:
                     record, image = self._picture(record, rng)
             except DataError as error:
-                with self._lock:
-                    self.faults[record.id] = str(error)
+                self._note(Fault("", record.id, "unreadable picture", str(error)))
                 weight = 0.0
-                if self._features is not None:
-                    features = self._features.blank
-                else:
-                    image = np.zeros((self._image_size, self._image_size, 3), np.uint8)
         targets = self._task.targets(record, example.query, rng)
         tokens = [tokenise(target, self._tokenizer, self._end) for target in targets]
         return Row(
@@ -208,6 +210,28 @@ class RowMaker:
             [suffix.labels for suffix in tokens],
             features,
         )
+
+    def _without_weight(self, example: Example, fault: Fault) -> Row:
+        self._note(fault)
+        image, features = self._unseen()
+        nothing = Objects(np.zeros((0, 4)), np.zeros(0, int))
+        dense = dense_targets([nothing], self._dense_side, np.random.default_rng(0)) if self._dense_side else None
+        prompt = self._tokenizer.prompt(example.query.prompt, example.query.closed)
+        return Row(prompt, [[self._end]], [[0.0]], image, example.record.id, dense, features=features)
+
+    def _note(self, fault: Fault) -> None:
+        with self._lock:
+            self.faults[fault.record or ""] = fault
+
+    def _unseen(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Returns the picture and the image tokens of a row that shows none."""
+        if self._image_size is None:
+            return None, None
+        if not self._task.needs_picture:
+            return NO_PIXELS, None
+        if self._features is not None:
+            return None, self._features.blank
+        return np.zeros((self._image_size, self._image_size, 3), np.uint8), None
 
     def _dense(self, record: Record, rng: np.random.Generator) -> DenseTargets | None:
         objects = self._task.seen_objects(record)

@@ -19,6 +19,7 @@ from mmtune.model import Model
 from mmtune.models.linear import NO_ADAPTER
 from mmtune.recipe import Recipe
 from mmtune.records import Record
+from mmtune.training.example_stream import Gathered
 from mmtune.training.examples import Example
 from mmtune.training.feature_store import GIB, DiskStore, MemoryStore, identity
 from mmtune.training.model import tower_is_frozen
@@ -127,14 +128,14 @@ class Features:
 
 
 def choose_features(
-    recipe: Recipe, model: Model, examples: Sequence[Example], plan: Sequence[Batch], step: int, needs_picture: bool
+    recipe: Recipe, model: Model, examples: Gathered, plan: Sequence[Batch], step: int, needs_picture: bool
 ) -> tuple[Features | None, list[Record], str]:
     """Decides whether image tokens are kept, and where.
 
     Args:
         recipe: The run.
         model: The model, with its adapter.
-        examples: All examples.
+        examples: What the run trains on.
         plan: The whole run: one that is gone on with decides as it did when it was begun, and so repeats its numbers.
         step: Batches that are done.
         needs_picture: Whether the task has pictures.
@@ -146,14 +147,14 @@ def choose_features(
     wanted = recipe.cache.features
     if wanted == "off":
         return None, [], ""
-    reason = _why_not(recipe, model, needs_picture)
+    reason = _why_not(recipe, model, needs_picture, examples)
     if reason:
         told = f"image tokens are not kept (cache.features = {wanted}): {reason}"
         return None, [], "" if wanted == "auto" else told
     assert model.spec.vision is not None
     members = [index for batch in plan for index, _ in batch.members]
-    left = [index for batch in plan[step:] for index, _ in batch.members]
-    records, wanted_now = _pictures(examples, members), list(_pictures(examples, left).values())
+    records = _pictures(examples.known, members)
+    wanted_now = list(_pictures(examples.known, members[step * recipe.batch_size :]).values())
     shape, dtype = (model.spec.image_tokens, model.spec.text.hidden_dim), jnp.dtype(recipe.precision)
     gib = len(records) * int(np.prod(shape)) * dtype.itemsize / GIB
     if wanted == "disk":
@@ -178,7 +179,7 @@ def _pictures(examples: Sequence[Example], members: Sequence[int]) -> dict[Hasha
     return {identity(record.picture): record for record in records if record.picture is not None}
 
 
-def _why_not(recipe: Recipe, model: Model, needs_picture: bool) -> str:
+def _why_not(recipe: Recipe, model: Model, needs_picture: bool, examples: Gathered) -> str:
     """Returns why image tokens would be wrong or are not there, "" where they can be kept."""
     if model.spec.vision is None or not needs_picture:
         return "there are no pictures"
@@ -188,6 +189,8 @@ def _why_not(recipe: Recipe, model: Model, needs_picture: bool) -> str:
         return "pictures are augmented"
     if several():
         return "several hosts train"
+    if examples.all is not examples.known:
+        return f"{len(examples.all):,} records are too many"
     return ""
 
 

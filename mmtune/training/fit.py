@@ -26,13 +26,14 @@ from mmtune.task import Task
 from mmtune.training.callbacks import Milestones, Watch
 from mmtune.training.checkpoints import Checkpoints, Progress
 from mmtune.training.display import Display
-from mmtune.training.examples import Example, RowMaker, fingerprint, list_examples
+from mmtune.training.example_stream import Gathered, gather
+from mmtune.training.examples import Example, RowMaker
 from mmtune.training.features import choose_features
 from mmtune.training.log import Logs
 from mmtune.training.model import Trainer
 from mmtune.training.optimizer import default_learning_rate, make_optimizer
 from mmtune.training.placed import write_layout
-from mmtune.training.plan import choose_shapes, load_batches, make_plan, with_dense
+from mmtune.training.plan import Batch, Plan, Supervised, choose_shapes, load_batches
 from mmtune.training.results import rescued, save_weights, write_results
 from mmtune.training.shared import own_rows, shared_evaluation
 from mmtune.training.soundness import Soundness, lost_in
@@ -88,15 +89,15 @@ def fit(
     task = task_class(recipe.task)(recipe.classes, recipe.task_options())
     _check(recipe, task, model, val)
     log = FaultLog()
-    examples = list_examples(data, task, model.tokenizer, log, recipe.max_tokens)
-    if not examples:
+    examples = gather(data, task, model.tokenizer, log, recipe.max_tokens)
+    if not examples.known:
         first = f"; the first: {log.faults[0].record}: {log.faults[0].problem}" if log.faults else ""
         raise DataError(f"none of {len(data)} training records can be used for {recipe.task}{first}")
     if task.needs_picture:
-        _check_pictures(examples)
-    if recipe.dense.on and task.seen_objects(examples[0].record) is None:
+        _check_pictures(examples.known)
+    if recipe.dense.on and task.seen_objects(examples.known[0].record) is None:
         raise RecipeError([f"dense: the task {task.name} has no boxes to supervise the vision tower by"])
-    task.grammar(examples[0].query, model.tokenizer)  # what cannot be decoded is said before it is trained
+    task.grammar(examples.known[0].query, model.tokenizer)  # what cannot be decoded is said before it is trained
     _log_unknown_classes(task, val or (), log)
     recipe = replace(recipe, options=recipe.options | dict(task.for_tokenizer(model.tokenizer).settled()))
     recipe = complete(recipe, model, examples)
@@ -117,7 +118,7 @@ def _fit(
     model: Model,
     recipe: Recipe,
     task: Task,
-    examples: list[Example],
+    examples: Gathered,
     val: Sequence[Record] | None,
     resume: bool,
     display: Display,
@@ -132,13 +133,13 @@ def _fit(
     trainer = Trainer(model, recipe, len(task.classes) + 1 if recipe.dense.on else 0)
     trainer.compile(optimizer=make_optimizer(recipe, recipe.steps))
     trainer.optimizer.build(trainer.trainable_variables)
-    shapes = choose_shapes(examples, recipe.buckets)
-    plan = make_plan(examples, shapes, recipe.batch_size, recipe.steps, recipe.seed)
+    shapes = choose_shapes(examples.known, recipe.buckets)
+    plan = Plan(examples.all, shapes, recipe.batch_size, recipe.steps, recipe.seed)
     side = 0
     if recipe.dense.on:
-        plan = with_dense(plan, recipe.dense.steps, recipe.dense.weight)
+        plan = Supervised(plan, recipe.dense.steps, recipe.dense.weight)
         side = math.isqrt(model.spec.image_tokens)
-    progress, checkpoints = Progress(data=fingerprint(examples)), None
+    progress, checkpoints = Progress(data=examples.fingerprint), None
     try:
         if is_first():
             write_recipe(recipe, out / RECIPE)
@@ -153,7 +154,7 @@ def _fit(
     display.start(
         recipe,
         model,
-        examples=len(examples),
+        examples=len(examples.all),
         shapes=shapes,
         step=progress.step,
         trainable=_count(trainer),
@@ -162,7 +163,7 @@ def _fit(
     )
     resample = {} if model.spec.vision is None else {"resample": model.spec.vision.resample}
     rows = RowMaker(
-        examples,
+        examples.all,
         task,
         model.tokenizer,
         model.image_size,
@@ -177,7 +178,7 @@ def _fit(
             if features is not None:
                 with display.counting("encoding pictures", len(pictures)) as on_done:
                     features.fill(pictures, on_done)
-            _run(trainer, recipe, plan, examples, rows, logs, checkpoints, progress, model, task, val, display, stop)
+            _run(trainer, recipe, plan, rows, logs, checkpoints, progress, model, task, val, display, stop)
         checkpoints.wait()
         if val:
             checkpoints.best.restore(trainer, progress.best_step)
@@ -187,8 +188,8 @@ def _fit(
         model.name = str(out)
         with stop.interruptible():
             evaluation = _evaluate(model, task, val, display) if val else None
-        unreadable = {record: problem for part in gathered(rows.faults) for record, problem in part.items()}
-        met = [Fault("", record, "unreadable picture", problem) for record, problem in sorted(unreadable.items())]
+        unusable = {record: fault for part in gathered(rows.faults) for record, fault in part.items()}
+        met = [fault for _, fault in sorted(unusable.items())]
         met += evaluation.faults if evaluation is not None else ()
         seconds = progress.seconds + time.perf_counter() - started
         if is_first():
@@ -212,16 +213,16 @@ def _fit(
         checkpoints.close()
 
 
-def complete(recipe: Recipe, model: Model, examples: Sequence[Example]) -> Recipe:
+def complete(recipe: Recipe, model: Model, examples: Gathered) -> Recipe:
     """Returns the recipe with every choice written out that depends on model and data."""
-    steps = recipe.steps or recipe.dense.steps + max(1, round(recipe.epochs * len(examples) / recipe.batch_size))
+    steps = recipe.steps or recipe.dense.steps + max(1, round(recipe.epochs * len(examples.all) / recipe.batch_size))
     every = recipe.eval_every or max(1, steps // 10)
     optimizer = recipe.optimizer
     if optimizer.learning_rate is None:
         rate = default_learning_rate(recipe.full, model.backbone.count_params())
         optimizer = replace(optimizer, learning_rate=rate)
     save_every = recipe.save_every or every
-    max_tokens = recipe.max_tokens or max(example.longest for example in examples)
+    max_tokens = recipe.max_tokens or examples.longest
     return replace(
         recipe, steps=steps, eval_every=every, save_every=save_every, max_tokens=max_tokens, optimizer=optimizer
     )
@@ -230,8 +231,7 @@ def complete(recipe: Recipe, model: Model, examples: Sequence[Example]) -> Recip
 def _run(
     trainer: Trainer,
     recipe: Recipe,
-    plan: list,
-    examples: list[Example],
+    plan: Sequence[Batch],
     rows: RowMaker,
     logs: Logs,
     checkpoints: Checkpoints,
@@ -250,11 +250,11 @@ def _run(
     watch = Watch(
         logs,
         plan,
-        len(examples),
+        len(rows.examples),
         progress,
         recipe.log_every,
         display.step,
-        lambda batch: [examples[index].record.id for index, _ in batch.members],
+        lambda batch: [rows.examples[index].record.id for index, _ in batch.members],
         Soundness(model.spec.text.vocabulary_size),
     )
     limited = val[: recipe.eval_limit] if val and recipe.eval_limit else val
@@ -279,11 +279,17 @@ def _run(
     milestones.catch_up()
     if progress.stopped or progress.step == recipe.steps:
         return
-    left = plan[progress.step :]
-    batches = load_batches(own_rows(left), rows, model.spec.image_tokens)
+    batches = load_batches(plan, rows, model.spec.image_tokens, progress.step, own_rows(recipe.batch_size))
+    left = len(plan) - progress.step
     quiet: Any = 0  # Keras' own annotation knows only its texts
     try:
-        trainer.fit(batches, steps_per_epoch=len(left), shuffle=False, verbose=quiet, callbacks=[watch, milestones])
+        trainer.fit(
+            batches,
+            steps_per_epoch=left,
+            shuffle=False,
+            verbose=quiet,
+            callbacks=[watch, milestones],
+        )
     except FloatingPointError as error:  # of jax_debug_nans
         step = progress.step + 1
         raise DataError(

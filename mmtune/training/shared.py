@@ -13,19 +13,17 @@ from mmtune.model import Model
 from mmtune.records import Record
 from mmtune.sharding.local import local_model
 from mmtune.task import Task
-from mmtune.training.plan import Batch
 
 
-def own_rows(plan: Sequence[Batch]) -> list[Batch]:
-    """Returns the batches with the rows that this process feeds: those that lie on its devices."""
+def own_rows(batch_size: int) -> slice:
+    """Returns the rows of a batch that this process feeds: those that lie on its devices."""
     layouts = keras.distribution.distribution()
-    if not several() or layouts is None or not plan:
-        return list(plan)
-    rows = len(plan[0].members)
-    sharding: Any = layouts.get_data_layout((rows,)).backend_layout
-    parts = [index[0].indices(rows)[:2] for index in sharding.addressable_devices_indices_map((rows,)).values()]
-    start, stop = min(low for low, _ in parts), max(high for _, high in parts)
-    return [replace(batch, members=batch.members[start:stop]) for batch in plan]
+    if not several() or layouts is None:
+        return slice(None)
+    sharding: Any = layouts.get_data_layout((batch_size,)).backend_layout
+    places = sharding.addressable_devices_indices_map((batch_size,)).values()
+    parts = [index[0].indices(batch_size)[:2] for index in places]
+    return slice(min(low for low, _ in parts), max(high for _, high in parts))
 
 
 def shared_evaluation(

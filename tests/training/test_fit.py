@@ -16,7 +16,7 @@ from mmtune.model import Model
 from mmtune.models.tiny import tiny_tokenizer
 from mmtune.records import Box, Query, Record
 from mmtune.training.examples import Example
-from mmtune.training.plan import choose_shapes, make_plan
+from mmtune.training.plan import Plan, choose_shapes
 
 
 def small_model():
@@ -297,7 +297,7 @@ def test_every_example_is_used_once_an_epoch(lengths):
     examples = [example(n) for n in lengths]
     shapes = choose_shapes(examples, 3)
     assert len(shapes) <= 3
-    plan = make_plan(examples, shapes, 4, steps=60, seed=5)
+    plan = list(Plan(examples, shapes, 4, steps=60, seed=5))
     for batch in plan:
         for index, _ in batch.members:
             assert examples[index].text_length <= batch.shape.text_length
@@ -308,5 +308,6 @@ def test_every_example_is_used_once_an_epoch(lengths):
     assert whole >= 3
     for epoch in range(whole):
         assert sorted(index for index, e in used if e == epoch) == list(range(len(examples)))
-    assert plan == make_plan(examples, shapes, 4, steps=90, seed=5)[:60]
-    assert plan != make_plan(examples, shapes, 4, steps=60, seed=6)
+    assert plan == list(Plan(examples, shapes, 4, steps=90, seed=5))[:60]
+    assert plan[41] == Plan(examples, shapes, 4, steps=60, seed=5)[41]
+    assert plan != list(Plan(examples, shapes, 4, steps=60, seed=6))

@@ -220,7 +220,9 @@ class Model:
             picture: A PIL image, an array (height, width, 3) uint8, a `Picture`, or a file name.
         """
         vision = self.spec.vision
-        return None if vision is None or picture is None else to_square(picture, vision.image_size, vision.resample)
+        if vision is None or picture is None:
+            return None
+        return to_square(picture, vision.image_size, vision.resample, vision.draft)
 
     def generate(
         self,

@@ -81,11 +81,14 @@ class Pictures:
     Attributes:
         mean, std: Of red, green and blue: what is taken off colours in 0..1, and what they are divided by then.
         resample: How they are brought to the model's size.
+        draft: Whether JPEG files are decoded at a fraction of their size, of large ones in a fraction of the time.
+            Pixels differ a little; pictures that are augmented are decoded whole.
     """
 
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     resample: Literal["bilinear", "bicubic"] | None = None
+    draft: bool | None = None
 
     def problems(self) -> list[str]:
         """Returns what is wrong, a sentence each."""

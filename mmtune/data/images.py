@@ -61,6 +61,23 @@ class BytesPicture:
         return _decoded(io.BytesIO(self.data), self.name, upright=True)
 
 
+def open_small(picture: Picture, side: int) -> "Image.Image":
+    """Returns the picture as `picture.open()` does, decoded at a half, a quarter or an eighth where it is a JPEG.
+
+    Args:
+        picture: Any.
+        side: Neither width nor height falls below this many pixels by it.
+
+    Raises:
+        DataError: When it cannot be decoded.
+    """
+    if isinstance(picture, FilePicture):
+        return _decoded(picture.path, picture.name, picture.upright, side)
+    if isinstance(picture, BytesPicture):
+        return _decoded(io.BytesIO(picture.data), picture.name, True, side)
+    return picture.open()
+
+
 def size_of(picture: Picture) -> tuple[int, int]:
     """Returns (width, height) in pixels of what `picture.open()` gives, read from the file's header where there is one.
 
@@ -133,11 +150,13 @@ def _turn(image: "Image.Image") -> "Image.Transpose | None":
     return turns.get(orientation)
 
 
-def _decoded(source: Path | BinaryIO, name: str, upright: bool) -> "Image.Image":
+def _decoded(source: Path | BinaryIO, name: str, upright: bool, side: int | None = None) -> "Image.Image":
     from PIL import Image
 
     try:
         with Image.open(source) as image:
+            if side is not None:
+                image.draft(None, (side, side))
             return upright_rgb(image, upright=upright)
     except Exception as error:  # decoders raise anything: OSError, SyntaxError, ValueError, struct.error, zlib.error
         raise DataError(_why(error, name)) from error

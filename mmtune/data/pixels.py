@@ -44,7 +44,7 @@ def to_image(picture: Any) -> "Image.Image":
     )
 
 
-def to_square(picture: Any, size: int, resample: str = "bilinear") -> np.ndarray:
+def to_square(picture: Any, size: int, resample: str = "bilinear", draft: bool = False) -> np.ndarray:
     """Returns a picture squeezed to the model's square, (size, size, 3) uint8.
 
     No crop and no aspect keeping: PaliGemma was trained so, and boxes stay fractions of the whole picture. With
@@ -54,9 +54,16 @@ def to_square(picture: Any, size: int, resample: str = "bilinear") -> np.ndarray
         picture: See `to_image`; a uint8 array of just this shape is taken as it is.
         size: Side in pixels.
         resample: A key of `RESAMPLING`.
+        draft: Whether JPEG files are decoded at a fraction of their size, as near as that comes to the square's from
+            above. Pixels then differ a little from those of the whole picture.
     """
     from PIL import Image
 
+    from mmtune.data.images import FilePicture, open_small
+
     if isinstance(picture, np.ndarray) and picture.shape == (size, size, 3) and picture.dtype == np.uint8:
         return picture
-    return np.asarray(to_image(picture).resize((size, size), Image.Resampling(RESAMPLING[resample])))
+    if draft and isinstance(picture, str | Path):
+        picture = FilePicture(Path(picture))
+    image = open_small(picture, size) if draft and isinstance(picture, Picture) else to_image(picture)
+    return np.asarray(image.resize((size, size), Image.Resampling(RESAMPLING[resample])))

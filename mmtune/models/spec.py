@@ -65,6 +65,7 @@ class VisionSpec:
         mean, std: What is taken off colours in 0..1, and what they are divided by then.
         resample: How pictures are brought to its size, always with antialiasing: a key of
             `mmtune.data.pixels.RESAMPLING`.
+        draft: Whether JPEG files are decoded at a fraction of their size first.
     """
 
     image_size: int
@@ -77,6 +78,7 @@ class VisionSpec:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     resample: Literal["bilinear", "bicubic"] = "bilinear"
+    draft: bool = False
 
     @property
     def num_tokens(self) -> int:

@@ -153,7 +153,7 @@ class RowMaker:
         changes: Augmentation.
         seed: Seed of order, noise and augmentation.
         dense_side: Patches a side of dense targets; 0: none are made.
-        resample: How pictures are brought to that side, see `mmtune.data.pixels.to_square`.
+        resample, draft: How pictures are brought to that side, see `mmtune.data.pixels.to_square`.
         features: Image tokens where these are kept; None: rows have pictures.
     """
 
@@ -167,6 +167,7 @@ class RowMaker:
         seed: int,
         dense_side: int = 0,
         resample: str = "bilinear",
+        draft: bool = False,
         features: ImageTokens | None = None,
     ):
         self.examples = examples
@@ -174,7 +175,7 @@ class RowMaker:
         self._task = task.for_tokenizer(tokenizer)
         self._tokenizer = tokenizer
         self._end = self._task.ends(tokenizer)[0]
-        self._image_size, self._resample = image_size, resample
+        self._image_size, self._resample, self._draft = image_size, resample, draft
         self._changes = changes if changes != Augment() else None
         self._seed = seed
         self._dense_side = dense_side
@@ -241,8 +242,9 @@ class RowMaker:
         assert self._image_size is not None
         if record.picture is None:
             raise DataError(f"{record.source}: record {record.id} has no picture")
+        if self._changes is None:
+            return record, to_square(record.picture, self._image_size, self._resample, self._draft)
         opened = record.picture.open()
-        if self._changes is not None:
-            whole = self._task.prepared(replace(record, size=record.size or opened.size))
-            opened, record = augment(opened, whole, rng, self._changes)
+        whole = self._task.prepared(replace(record, size=record.size or opened.size))
+        opened, record = augment(opened, whole, rng, self._changes)
         return record, to_square(opened, self._image_size, self._resample)

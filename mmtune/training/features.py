@@ -41,7 +41,7 @@ class Features:
         assert model.spec.vision is not None
         assert model.image_size is not None
         self._model, self._store = model, store
-        self._size, self._resample = model.image_size, model.spec.vision.resample
+        self._vision = model.spec.vision
         self._keys: dict[Hashable, Hashable] = {}
 
     @property
@@ -103,7 +103,7 @@ class Features:
 
     def _pixels(self, record: Record) -> np.ndarray:
         assert record.picture is not None
-        return to_square(record.picture.open(), self._size, self._resample)
+        return to_square(record.picture, self._vision.image_size, self._vision.resample, self._vision.draft)
 
     def _keep(self, waiting: dict[Hashable, np.ndarray]) -> bool:
         """Encodes and keeps what waits; returns whether there was room."""

@@ -161,7 +161,8 @@ def _fit(
         faults=[*faults, *log.faults],
         notes=[*laid_out, *filter(None, [kept])],
     )
-    resample = {} if model.spec.vision is None else {"resample": model.spec.vision.resample}
+    vision = model.spec.vision
+    way = {} if vision is None else {"resample": vision.resample, "draft": vision.draft}
     rows = RowMaker(
         examples.all,
         task,
@@ -171,7 +172,7 @@ def _fit(
         recipe.seed,
         side,
         features=features,
-        **resample,
+        **way,
     )
     try:
         if not progress.stopped:

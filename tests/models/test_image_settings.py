@@ -11,7 +11,8 @@ from PIL import Image
 import mmtune
 from mmtune.data.augment import Augment
 from mmtune.data.dataset import FaultLog
-from mmtune.data.images import FilePicture
+from mmtune.data.images import FilePicture, open_small
+from mmtune.data.pixels import to_square
 from mmtune.errors import RecipeError
 from mmtune.model import Model
 from mmtune.models.spec import read_spec
@@ -81,3 +82,40 @@ def test_odd_settings_are_refused():
             Recipe(task="captioning", data="shapes", pictures=Pictures(**given))
     with pytest.raises(RecipeError, match="text alone"):
         Pictures(resample="bicubic").applied(read_spec(make("gemma")))
+
+
+def test_drafts_are_small_upright_and_nearly_the_whole_picture(tmp_path):
+    y, x = np.mgrid[0:1200, 0:1600]
+    waves = np.stack([128 + 100 * np.sin(x / 90), 128 + 100 * np.cos(y / 70), (x + y) % 256], -1).astype(np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter
+    Image.fromarray(waves).save(tmp_path / "a.jpg", quality=95, exif=turned)
+    picture = FilePicture(tmp_path / "a.jpg")
+    assert picture.open().size == (1200, 1600)
+    assert open_small(picture, 224).size == (300, 400)
+    assert open_small(picture, 301).size == (600, 800)
+    whole, draft = (to_square(picture, 224, draft=draft).astype(int) for draft in (False, True))
+    assert 0 < np.abs(whole - draft).mean() < 2
+    np.testing.assert_array_equal(to_square(tmp_path / "a.jpg", 224, draft=True), draft)
+    Image.fromarray(waves).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(
+        to_square(tmp_path / "a.png", 224), to_square(FilePicture(tmp_path / "a.png"), 224, draft=True)
+    )
+
+
+def test_drafts_reach_training_and_answers(tmp_path):
+    Image.fromarray(np.kron(PIXELS, np.ones((16, 16, 1), np.uint8))).save(tmp_path / "a.jpg")
+    picture = FilePicture(tmp_path / "a.jpg")
+    record = Record("r", picture, size=(640, 800), texts=("a cat",))
+    model = mmtune.load("tiny")
+    model.spec = Pictures(draft=True).applied(model.spec)
+    side = model.image_size
+    expected = to_square(picture, side, draft=True)
+    assert (expected != to_square(picture, side)).any()
+    np.testing.assert_array_equal(model.pixels(picture), expected)
+    task = task_class("captioning")()
+    examples = list_examples([record], task, model.tokenizer, FaultLog())
+    rows = RowMaker(examples, task, model.tokenizer, side, Augment(), seed=0, draft=True)
+    np.testing.assert_array_equal(rows(0, 0).image, expected)
+    whole = RowMaker(examples, task, model.tokenizer, side, Augment(flip=1.0), seed=0, draft=True)
+    np.testing.assert_array_equal(whole(0, 0).image, to_square(picture.open().transpose(0), side))

@@ -39,6 +39,9 @@ class Optimizer:
         accumulation: Batches whose gradients are averaged before an update.
         label_smoothing: Share of the target probability spread over the vocabulary.
         location_smoothing: Standard deviation in bins over which a location token's target is spread; 0: none.
+        average: What counts alike in a batch's loss: "answers", as PaliGemma was trained, or their "tokens". Where
+            answers of very different lengths are taught, such as lists of boxes that are often empty, the first token
+            of a long one counts for little beside the end of an empty one, and lists end too soon; by tokens not.
     """
 
     name: Literal["adamw", "muon"] = "adamw"
@@ -52,6 +55,7 @@ class Optimizer:
     accumulation: int = 1
     label_smoothing: float = 0.0
     location_smoothing: float = 0.0
+    average: Literal["answers", "tokens"] = "answers"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,11 @@ Arrays = dict[str, np.ndarray]
 
 
 def collate(
-    rows: Sequence[Row], image_tokens: int, text_length: int | None = None, target_length: int | None = None
+    rows: Sequence[Row],
+    image_tokens: int,
+    text_length: int | None = None,
+    target_length: int | None = None,
+    by_tokens: bool = False,
 ) -> tuple[Arrays, Arrays]:
     """Pads rows to one shape.
 
@@ -64,13 +68,15 @@ def collate(
         rows: At least one; either all have an image, or image tokens, or none has.
         image_tokens: Number of image tokens before the text, where there is an image.
         text_length, target_length: What to pad to; None: the longest row.
+        by_tokens: Whether a suffix counts for as much as its tokens, not as every other.
 
     Returns:
         inputs: "images" (rows, size, size, 3) uint8 where there are images, "features" (rows, tokens, width) where
         image tokens are known; "token_ids", "positions" and "segments" (rows, text) int32, segments 0 for the prefix,
         1, 2, ... for suffixes, -1 for padding; "targets" (rows, n) int32, indices into image and text tokens of the
         position that predicts each label.
-        labels: "labels" (rows, n) int32; "weights" (rows, n) float32, which sum to 1 over each suffix with any weight.
+        labels: "labels" (rows, n) int32; "weights" (rows, n) float32, which sum to 1 over each suffix with any weight,
+        or are each token's own where tokens count.
     """
     width = text_length or max(row.text_length for row in rows)
     count = target_length or max(row.target_length for row in rows)
@@ -99,7 +105,7 @@ def collate(
             labels[r, n : n + inner + 1] = predicted
             total = sum(token_weights)
             if total > 0:
-                weights[r, n : n + inner + 1] = np.asarray(token_weights, np.float64) / total
+                weights[r, n : n + inner + 1] = np.asarray(token_weights, np.float64) / (1 if by_tokens else total)
             at, n = at + inner, n + inner + 1
     inputs = {"token_ids": token_ids, "positions": positions, "segments": segments, "targets": targets}
     if rows[0].image is not None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mmtune.codecs.grammar import Automaton
 from mmtune.decoding.buckets import table_size
+from mmtune.decoding.sampling import FORBIDDEN
 
 Array = jax.Array
 
@@ -17,6 +18,7 @@ class Constraint(NamedTuple):
 
     Attributes:
         token_class: (vocabulary,) int32.
+        kindred: (vocabulary,) bool: the token's class has others.
         next_state: (states, classes) int32, -1 forbidden.
         distance: (states,) int32, fewest tokens to the end.
         start: (batch,) int32, the state of each row before its first token.
@@ -25,6 +27,7 @@ class Constraint(NamedTuple):
     """
 
     token_class: Array
+    kindred: Array
     next_state: Array
     distance: Array
     start: Array
@@ -43,6 +46,7 @@ def on_device(automaton: Automaton, vocabulary_size: int, eos: int) -> Constrain
     token_class[: len(automaton.token_class)] = automaton.token_class
     return Constraint(
         jnp.asarray(token_class),
+        jnp.asarray(np.bincount(token_class)[token_class] > 1),
         jnp.asarray(table),
         jnp.asarray(distance),
         jnp.asarray([automaton.start], jnp.int32),
@@ -67,6 +71,23 @@ def allowed(constraint: Constraint, state: Array, remaining: Array) -> Array:
     more = jnp.any(open_ & ~is_eos, axis=1, keepdims=True)
     open_ = jnp.where(constraint.fill & more, open_ & ~is_eos, open_)
     return jnp.take(open_, constraint.token_class, axis=1) & (constraint.token_class > 0)
+
+
+def likeliest_kind(constraint: Constraint, logits: Array) -> Array:
+    """Returns the logits with those tokens forbidden that are not of the likeliest kind.
+
+    Where a list of boxes may end or go on, the end is one token, and going on is spread over a thousand locations. The
+    likeliest single token would end lists that go on with a probability of nine in ten. So tokens of one class, which
+    lead to the same state, count together.
+
+    Args:
+        constraint: The automaton; of its classes with several tokens, no state allows more than one.
+        logits: (batch, vocabulary) float32; forbidden tokens at `FORBIDDEN`.
+    """
+    together = jax.nn.logsumexp(jnp.where(constraint.kindred, logits, FORBIDDEN), axis=1)
+    alone = jnp.max(jnp.where(constraint.kindred, FORBIDDEN, logits), axis=1)
+    chosen = (together > alone)[:, None] == constraint.kindred
+    return jnp.where(chosen, logits, FORBIDDEN)
 
 
 def advance(constraint: Constraint, state: Array, token: Array) -> Array:

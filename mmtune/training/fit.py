@@ -280,7 +280,8 @@ def _run(
     milestones.catch_up()
     if progress.stopped or progress.step == recipe.steps:
         return
-    batches = load_batches(plan, rows, model.spec.image_tokens, progress.step, own_rows(recipe.batch_size))
+    own, by_tokens = own_rows(recipe.batch_size), recipe.optimizer.average == "tokens"
+    batches = load_batches(plan, rows, model.spec.image_tokens, progress.step, own, by_tokens)
     left = len(plan) - progress.step
     quiet: Any = 0  # Keras' own annotation knows only its texts
     try:

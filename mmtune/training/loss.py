@@ -1,4 +1,4 @@
-"""The loss: mean over a suffix's tokens, then mean over suffixes."""
+"""The loss: mean over a suffix's tokens, then mean over suffixes; or mean over all tokens."""
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +15,12 @@ def weighted_loss(predicted: Array, labels: dict[str, Array], options: Optimizer
 
     Args:
         predicted: (batch, n, vocabulary) float32 logits.
-        labels: "labels" (batch, n) int32; "weights" (batch, n), which sum to 1 over each suffix.
+        labels: "labels" (batch, n) int32; "weights" (batch, n), which sum to 1 over each suffix, or are each token's own.
         options: Label and location smoothing.
         loc: Id of the first location token; None for vocabularies without.
 
     Returns:
-        () float32: sum of weights times losses over the number of suffixes; 0 when there are none.
+        () float32: sum of weights times losses over the sum of weights; 0 when there are none.
     """
     total = loss_sum(predicted, labels["labels"], labels["weights"], options, loc)
     return total / jnp.maximum(jnp.sum(labels["weights"]), 1e-9)

@@ -163,6 +163,7 @@ def load_batches(
     image_tokens: int,
     first: int = 0,
     own: slice = slice(None),
+    by_tokens: bool = False,
     threads: int = 2,
     ahead: int = 4,
 ) -> Iterator[tuple[Arrays, Arrays]]:
@@ -174,6 +175,7 @@ def load_batches(
         image_tokens: Number of image tokens before the text.
         first: The batch to begin with.
         own: The rows of a batch that this process feeds.
+        by_tokens: See `mmtune.data.batch.collate`.
         threads: How many batches are prepared at once.
         ahead: How many prepared batches may wait.
     """
@@ -184,7 +186,8 @@ def load_batches(
         rows = [make_row(index, epoch) for index, epoch in batch.members[own]]
         if not batch.answers:
             return {"images": np.stack([row.image for row in rows if row.image is not None])}, _dense(rows, batch)
-        inputs, labels = collate(rows, image_tokens, batch.shape.text_length, batch.shape.target_length)
+        shape = batch.shape
+        inputs, labels = collate(rows, image_tokens, shape.text_length, shape.target_length, by_tokens)
         return inputs, labels | (_dense(rows, batch) if batch.dense > 0 else {})
 
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)

@@ -214,6 +214,35 @@ def test_device_rule_equals_the_reference_rule():
                 np.testing.assert_array_equal(ours, rule.allowed(state, remaining))
 
 
+def test_tokens_of_one_kind_are_weighed_together():
+    import jax.numpy as jnp
+
+    from mmtune.decoding.constraint import allowed, likeliest_kind, on_device
+    from mmtune.decoding.sampling import FORBIDDEN
+
+    device = on_device(automaton(), 256, EOS)
+    rng = np.random.default_rng(5)
+    ended = 0
+    for _ in range(50):
+        state = int(rng.integers(0, 4))
+        logits = rng.normal(0, 1.5, 256).astype(np.float32)
+        logits[EOS] += 2.5
+        may = np.asarray(allowed(device, jnp.asarray([state]), jnp.int32(8)))[0]
+        found = np.asarray(likeliest_kind(device, jnp.where(may, logits, FORBIDDEN)[None]))[0]
+        token = int(np.argmax(found))
+        share = np.exp(logits) * may
+        kinds = {
+            "first": slice(10, 20),
+            "second": slice(20, 30),
+            "end": slice(EOS, EOS + 1),
+            "pad": slice(PAD, PAD + 1),
+        }
+        likeliest = max(kinds.values(), key=lambda kind: share[kind].sum())
+        assert token == likeliest.start + int(np.argmax(share[likeliest]))
+        ended += state == 2 and token != EOS and int(np.argmax(share)) == EOS
+    assert ended >= 2  # the likeliest token alone would have ended these
+
+
 def test_a_picture_is_required():
     with pytest.raises(UsageError, match="give it one"):
         generate(model(), [Request([5, 6])], max_tokens=2)

@@ -223,3 +223,19 @@ def test_buckets_are_the_cheapest(most):
         for inner in itertools.combinations(sizes[:-1], k)
     )
     assert cost(chosen) == best
+
+
+def test_by_tokens_every_token_counts_alike():
+    spec, weights = setting("paligemma2")
+    rows = make_rows(suffixes=2, weighted=True, seed=8)
+    inputs, labels = collate(rows, spec.image_tokens, by_tokens=True)
+    found = weighted_loss(target_logits(weights, spec, jax.tree.map(jnp.asarray, inputs)), labels, PLAIN)
+    total = count = 0.0
+    for row in rows:
+        for suffix, shares in zip(row.suffixes, row.weights, strict=True):
+            if sum(shares):
+                alone = Row(row.prefix, [suffix], [shares], row.image)
+                whole = float(loss_of(spec, [alone])(weights)) * sum(shares)  # a mean over the tokens that count
+                total, count = total + whole, count + sum(shares)
+    assert float(found) == pytest.approx(total / count, rel=1e-5)
+    assert float(loss_of(spec, rows)(weights)) != pytest.approx(total / count, rel=1e-3)

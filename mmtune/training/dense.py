@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmtune.data.dense import LOCATIONS, DenseTargets
+from mmtune.data.dense import DenseTargets
 from mmtune.models.linear import Array
+from mmtune.training.loss import neighbours
 
 # Weight of patches without an object, of which there are many.
 _GROUND_WEIGHT = 0.2
@@ -93,8 +94,7 @@ def _edge_loss(head: DenseHead, features: Array, locations: Array, targets: Dens
     chosen = jnp.take_along_axis(features, targets.patches[..., None], axis=1)
     scores = jnp.einsum("bkd,edf->bkef", chosen, head.edges) @ locations.T
     steps = np.arange(-_REACH, _REACH + 1) * _STEP
-    kernel = np.exp(-0.5 * (steps / _DEVIATION) ** 2)
-    near = jnp.clip(targets.bins[..., None] + steps, 0, LOCATIONS - 1)
-    picked = jnp.take_along_axis(jax.nn.log_softmax(scores), near, axis=-1) @ jnp.asarray(kernel / kernel.sum())
+    near, shares = neighbours(targets.bins, steps, _DEVIATION)
+    picked = jnp.sum(jnp.take_along_axis(jax.nn.log_softmax(scores), near, axis=-1) * shares, axis=-1)
     weights = jnp.broadcast_to(targets.weight[:, None, None], picked.shape)
     return -jnp.sum(picked * weights) / jnp.maximum(jnp.sum(weights), 1)

@@ -15,7 +15,8 @@ def weighted_loss(predicted: Array, labels: dict[str, Array], options: Optimizer
 
     Args:
         predicted: (batch, n, vocabulary) float32 logits.
-        labels: "labels" (batch, n) int32; "weights" (batch, n), which sum to 1 over each suffix, or are each token's own.
+        labels: "labels" (batch, n) int32; "weights" (batch, n), which sum to 1 over each suffix, or are each
+            token's own.
         options: Label and location smoothing.
         loc: Id of the first location token; None for vocabularies without.
 
@@ -43,9 +44,27 @@ def loss_sum(predicted: Array, target: Array, weights: Array, options: Optimizer
 def _spread_likelihood(predicted: Array, target: Array, deviation: float, loc: int) -> Array:
     """Returns the expected log-probability of locations around the target, normally distributed over bins."""
     reach = max(1, round(2.5 * deviation))
-    offsets = np.arange(-reach, reach + 1)
-    kernel = np.exp(-0.5 * (offsets / deviation) ** 2)
-    kernel = jnp.asarray(kernel / kernel.sum(), jnp.float32)
-    neighbours = jnp.clip(target[..., None] + offsets, loc, loc + LOCATIONS - 1)
-    picked = jnp.take_along_axis(predicted, neighbours, axis=-1) @ kernel
-    return picked - jax.nn.logsumexp(predicted, axis=-1)
+    bins, shares = neighbours(target - loc, np.arange(-reach, reach + 1), deviation)
+    picked = jnp.take_along_axis(predicted, jnp.clip(loc + bins, 0, predicted.shape[-1] - 1), axis=-1)
+    return jnp.sum(picked * shares, axis=-1) - jax.nn.logsumexp(predicted, axis=-1)
+
+
+def neighbours(bins: Array, offsets: np.ndarray, deviation: float) -> tuple[Array, Array]:
+    """Returns the location bins around others, and the share of each, normally distributed.
+
+    What would lie beyond the picture's border is left out, not piled up on it: the border would be far likelier than
+    any other edge, and greedy decoding would come back to it again and again.
+
+    Args:
+        bins: (...) int32, 0..1023.
+        offsets: (n,) distances in bins.
+        deviation: Standard deviation in bins.
+
+    Returns:
+        (..., n) int32 bins in 0..1023, and (..., n) float32 shares, which sum to 1.
+    """
+    around = bins[..., None] + offsets
+    inside = (around >= 0) & (around < LOCATIONS)
+    shares = jnp.where(inside, np.exp(-0.5 * (offsets / deviation) ** 2), 0.0).astype(jnp.float32)
+    total = jnp.maximum(jnp.sum(shares, axis=-1, keepdims=True), 1e-9)
+    return jnp.clip(around, 0, LOCATIONS - 1), shares / total

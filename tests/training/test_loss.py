@@ -174,9 +174,9 @@ def test_smoothing_equals_cross_entropy_with_a_soft_target():
         for i in range(3):
             soft = np.zeros(2000)
             if loc <= target[r, i] < loc + 1024:
-                kernel = np.exp(-0.5 * (np.arange(-10, 11) / deviation) ** 2)
-                for offset, value in zip(range(-10, 11), kernel / kernel.sum(), strict=True):
-                    soft[min(max(target[r, i] + offset, loc), loc + 1023)] += value
+                near = [place for place in range(target[r, i] - 10, target[r, i] + 11) if loc <= place < loc + 1024]
+                kernel = np.exp(-0.5 * ((np.array(near) - target[r, i]) / deviation) ** 2)
+                soft[near] = kernel / kernel.sum()
             else:
                 soft[target[r, i]] = 1
             soft = (1 - share) * soft + share / 2000

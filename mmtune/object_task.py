@@ -42,7 +42,11 @@ class ObjectOptions:
             makes a random choice anew each time, otherwise the largest are taken; the metric counts them all.
         order: Order of the objects in training targets: "random", "raster" (by top, then left edge) or "file". Where
             nothing is random, "random" is the order of the file.
-        score: "probability": an object's score is the probability of its label's tokens; "one": all scores are 1.
+        score: "probability": an object's score is the probability of its label's tokens; "location": that times the
+            geometric mean of its four location tokens' probabilities, which tells objects of one class apart; "one":
+            all scores are 1.
+        overlap: Of objects of one class whose boxes overlap by more than this (intersection over union), only the one
+            with the highest score is kept; 1: all are kept.
     """
 
     prompts: ClassVar[tuple[str, ...]] = ("all", "per_class")
@@ -52,18 +56,21 @@ class ObjectOptions:
     max_boxes: int = 100
     order: str = "random"
     score: str = "probability"
+    overlap: float = 1.0
 
     def __post_init__(self) -> None:
         choices = {
             "prompt": self.prompts,
             "order": ("random", "raster", "file"),
-            "score": ("probability", "one"),
+            "score": ("probability", "location", "one"),
         }
         problems = choice_problems(self, choices)
         if self.noise_boxes < 0:
             problems.append(f"options.noise_boxes: expected 0 or more, got {self.noise_boxes}")
         if self.max_boxes < 1:
             problems.append(f"options.max_boxes: expected 1 or more, got {self.max_boxes}")
+        if not 0 < self.overlap <= 1:
+            problems.append(f"options.overlap: expected more than 0, at most 1, got {self.overlap}")
         if problems:
             raise RecipeError(problems)
 
@@ -149,7 +156,22 @@ class ObjectTask(Task):
 
     def score(self, output: Output, box: DecodedBox) -> float:
         """Returns the score of an object of the output, as the options say."""
-        return 1.0 if self.options.score == "one" else label_probability(output, box)
+        if self.options.score == "one":
+            return 1.0
+        score = label_probability(output, box)
+        return score * location_probability(output, box) if self.options.score == "location" else score
+
+    def distinct(self, scored: Sequence[tuple[DecodedBox, float]]) -> list[tuple[DecodedBox, float]]:
+        """Returns the objects, in their order, without those that the option `overlap` leaves out."""
+        if self.options.overlap == 1:
+            return list(scored)
+        kept: list[int] = []
+        for place in sorted(range(len(scored)), key=lambda place: -scored[place][1]):
+            box = scored[place][0]
+            rivals = (scored[other][0] for other in kept)
+            if all(box.label != rival.label or _overlap(box, rival) <= self.options.overlap for rival in rivals):
+                kept.append(place)
+        return [scored[place] for place in sorted(kept)]
 
     def grammar(self, query: Query, tokenizer: "Tokenizer") -> "Automaton | None":
         """Returns the grammar of objects with the query's labels, None where it names none.
@@ -263,16 +285,39 @@ def label_probability(output: Output, box: DecodedBox) -> float:
     Tokens without text of their own (the first bytes of a character) count where they stand. Without log-probabilities
     the score is 1.
     """
-    start, end = box.span
+    return math.exp(min(sum(_logprobs(output, _label_start(output, box), box.span[1])), 0.0))
+
+
+def location_probability(output: Output, box: DecodedBox) -> float:
+    """Returns the geometric mean of the probabilities of a box's location tokens, 1 without log-probabilities."""
+    end = _label_start(output, box) - len("<seg000>") * len(box.segs)
+    found = _logprobs(output, end - len("<loc0000>") * len(box.bins), end)
+    return math.exp(min(sum(found) / len(found), 0.0)) if found else 1.0
+
+
+def _label_start(output: Output, box: DecodedBox) -> int:
     # Where a vocabulary writes the space apart, the choice between labels can begin with it.
-    start -= output.text.startswith(" ", start - 1)
-    total, place = 0.0, 0
+    start = box.span[0]
+    return start - output.text.startswith(" ", start - 1)
+
+
+def _logprobs(output: Output, start: int, end: int) -> list[float]:
+    """Returns the log-probabilities of the tokens that stand in a part of the text."""
+    found, place = [], 0
     for token, logprob in zip(output.tokens, output.logprobs, strict=False):
         behind = place + len(token)
         if place < end and (behind > start or (not token and place >= start)):
-            total += logprob
+            found.append(logprob)
         place = behind
-    return math.exp(min(total, 0.0))
+    return found
+
+
+def _overlap(one: DecodedBox, other: DecodedBox) -> float:
+    """Returns the intersection over union of two boxes; it is the same in bins and in pixels."""
+    (top, left, bottom, right), (y0, x0, y1, x1) = one.bins, other.bins
+    shared = max(0, min(bottom, y1) - max(top, y0)) * max(0, min(right, x1) - max(left, x0))
+    union = (bottom - top) * (right - left) + (y1 - y0) * (x1 - x0) - shared
+    return shared / union if union else 0.0
 
 
 @lru_cache(maxsize=4096)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
-from mmtune.codecs.boxes import box_spans, decode_boxes, from_bins
+from mmtune.codecs.boxes import DecodedBox, box_spans, decode_boxes, from_bins
 from mmtune.object_task import ObjectOptions, ObjectTask, arranged, box_items, read_answers
 from mmtune.records import Box, Output, Prediction, Query, Record, Target
 
@@ -51,15 +51,17 @@ class Detection(ObjectTask):
 
     def parse(self, record: Record, answers: Sequence[tuple[Query, Output]]) -> Prediction:
         """Reads the boxes of all answers. A label that was not asked for is invalid, as is every box without a size."""
-        boxes: list[Box] = []
+        scored: list[tuple[DecodedBox, float]] = []
         invalid = 0
         for query, output in answers:
             accepted, wrong = self.accepted(query, decode_boxes(output.text))
             invalid += wrong + (len(accepted) if record.size is None else 0)
-            if record.size is not None:
-                boxes += [
-                    Box(box.label, *from_bins(box.bins, record.size), score=self.score(output, box)) for box in accepted
-                ]
+            scored += [(box, self.score(output, box)) for box in accepted]
+        boxes = [
+            Box(box.label, *from_bins(box.bins, record.size), score=score)
+            for box, score in self.distinct(scored)
+            if record.size is not None
+        ]
         return read_answers(record, answers, invalid, boxes)
 
     def metric(self) -> "Metric":

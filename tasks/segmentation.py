@@ -190,7 +190,7 @@ class Segmentation(ObjectTask):
         Invalid is an object without exactly sixteen codes, one whose box has no area, one whose label was not asked
         for, and what follows the first object of a referring expression.
         """
-        items: list[tuple[DecodedBox, float | None]] = []
+        items: list[tuple[DecodedBox, float]] = []
         invalid = 0
         for query, output in answers:
             accepted, wrong = self.accepted(query, decode_boxes(output.text, SEGMENTS, named=bool(query.labels)))
@@ -201,7 +201,7 @@ class Segmentation(ObjectTask):
             items += [(item, self.score(output, item)) for item in accepted]
         if record.size is None:
             return read_answers(record, answers, invalid + len(items), ())
-        boxes, masks, empty = self._masks(items, record.size)
+        boxes, masks, empty = self._masks(self.distinct(items), record.size)
         return read_answers(record, answers, invalid + empty, boxes, masks)
 
     def metric(self) -> "Metric":

@@ -49,7 +49,7 @@ def _spread_likelihood(predicted: Array, target: Array, deviation: float, loc: i
     return jnp.sum(picked * shares, axis=-1) - jax.nn.logsumexp(predicted, axis=-1)
 
 
-def neighbours(bins: Array, offsets: np.ndarray, deviation: float) -> tuple[Array, Array]:
+def neighbours(bins: Array | np.ndarray, offsets: np.ndarray, deviation: float) -> tuple[Array, Array]:
     """Returns the location bins around others, and the share of each, normally distributed.
 
     What would lie beyond the picture's border is left out, not piled up on it: the border would be far likelier than

@@ -265,6 +265,40 @@ def test_score_is_the_product_over_the_label_tokens(tokenizer, labels):
     assert [box.score for box in ones.boxes] == [1.0, 1.0]
 
 
+def test_score_by_location_counts_the_four_locations_of_its_own_box(tokenizer):
+    rng = np.random.default_rng(1)
+    text, logprobs, expected = "", [], []
+    for number, label in enumerate(("cat", "dog house")):
+        at = rng.uniform(-3, -0.1, 4).tolist()
+        called = rng.uniform(-2, -0.1, len(tokenizer.encode(f" {label}"))).tolist()
+        parted = rng.uniform(-2, -0.1, 0 if number else len(tokenizer.encode(" ; "))).tolist()
+        text += f"<loc0001><loc0002><loc0300><loc0400> {label}{'' if number else ' ; '}"
+        logprobs += at + called + parted
+        expected.append(math.exp(sum(called) + sum(at) / 4))
+    answer = output(tokenizer, text, logprobs)
+    task = Detection(("cat", "dog house"), DetectionOptions(score="location"))
+    found = task.parse(RECORD, [(Query("detect x", ("cat", "dog house")), answer)])
+    assert [box.score for box in found.boxes] == pytest.approx(expected)
+
+
+def test_of_boxes_that_overlap_the_likeliest_is_kept(tokenizer):
+    edges = ["0000><loc0000><loc0500><loc0500", "0000><loc0000><loc0500><loc0400", "0010><loc0000><loc0510><loc0500"]
+    labels = ["cat", "cat", "dog"]
+    text = " ; ".join(f"<loc{edge}> {label}" for edge, label in zip(edges, labels, strict=True))
+    tokens = tokenizer.encode(text)
+    surer = [place for place, token in enumerate(tokens) if token == tokenizer.encode(" cat")[-1]][1]
+    answer = output(tokenizer, text, [-0.1 if place >= surer else -0.5 for place in range(len(tokens))])
+    asked = Query("detect cat ; dog", ("cat", "dog"))
+    # The two cats overlap by .8, cat and dog by more, but they are of two classes.
+    for overlap, kept in ((1.0, [0, 1, 2]), (0.81, [0, 1, 2]), (0.79, [1, 2])):
+        task = Detection(("cat", "dog"), DetectionOptions(overlap=overlap))
+        found = task.parse(RECORD, [(asked, answer)]).boxes
+        everything = Detection(("cat", "dog")).parse(RECORD, [(asked, answer)]).boxes
+        assert found == tuple(everything[place] for place in kept)
+    with pytest.raises(RecipeError, match="overlap"):
+        DetectionOptions(overlap=0)
+
+
 def test_metric_ranks_perfect_boxes_at_one():
     task = Detection(CLASSES)
     metric = task.metric()

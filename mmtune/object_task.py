@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmtune.codecs.boxes import NOISE_LABEL, SEPARATOR, DecodedBox, DecodedBoxes, label_problem
+from mmtune.codecs.boxes import LAST_BIN, NOISE_LABEL, SEPARATOR, DecodedBox, DecodedBoxes, label_problem
 from mmtune.data.dense import Objects, objects_of
 from mmtune.data.suffixes import asked_classes
 from mmtune.errors import RecipeError
@@ -47,6 +47,8 @@ class ObjectOptions:
             all scores are 1.
         overlap: Of objects of one class whose boxes overlap by more than this (intersection over union), only the one
             with the highest score is kept; 1: all are kept.
+        tolerance: In bins (thousandths of the picture's side). Greedy decoding writes the location around which most
+            probability lies within so many bins; 0: the likeliest.
     """
 
     prompts: ClassVar[tuple[str, ...]] = ("all", "per_class")
@@ -57,6 +59,7 @@ class ObjectOptions:
     order: str = "random"
     score: str = "probability"
     overlap: float = 1.0
+    tolerance: int = 0
 
     def __post_init__(self) -> None:
         choices = {
@@ -69,6 +72,8 @@ class ObjectOptions:
             problems.append(f"options.noise_boxes: expected 0 or more, got {self.noise_boxes}")
         if self.max_boxes < 1:
             problems.append(f"options.max_boxes: expected 1 or more, got {self.max_boxes}")
+        if not 0 <= self.tolerance <= LAST_BIN:
+            problems.append(f"options.tolerance: expected 0 to {LAST_BIN}, got {self.tolerance}")
         if not 0 < self.overlap <= 1:
             problems.append(f"options.overlap: expected more than 0, at most 1, got {self.overlap}")
         if problems:
@@ -182,7 +187,10 @@ class ObjectTask(Task):
 
         if not query.labels:
             return None
-        return object_grammar(tokenizer, query.labels, self.segments, fill=self.options.noise_boxes > 0)
+        options = self.options
+        return object_grammar(
+            tokenizer, query.labels, self.segments, fill=options.noise_boxes > 0, tolerance=options.tolerance
+        )
 
     def max_tokens(self, records: Sequence[Record], tokenizer: "Tokenizer") -> int:
         """Returns the length of the longest target, end included, rounded up to 16 so that few shapes are compiled.

@@ -32,6 +32,9 @@ class Automaton:
         distance: (S,) int32, fewest tokens to the end, end-of-sequence included; 0 in the final state, where only
             padding follows.
         fill: Whether the end is forbidden as long as anything else still fits what remains (the noise-box recipe).
+        locations: Id of the first of 1,024 location tokens; -1: there are none.
+        tolerance: Greedy decoding writes the location around which most probability lies within so many bins; 0: the
+            likeliest.
     """
 
     token_class: np.ndarray
@@ -39,6 +42,8 @@ class Automaton:
     start: int
     distance: np.ndarray
     fill: bool = False
+    locations: int = -1
+    tolerance: int = 0
 
     def allowed(self, state: int, remaining: int) -> np.ndarray:
         """Returns which tokens may come next: those from which the end is still within reach.
@@ -73,7 +78,12 @@ class Automaton:
 
 
 def object_grammar(
-    tokenizer: "Tokenizer", labels: Sequence[str], segments: int = 0, fill: bool = False, allow_empty: bool = True
+    tokenizer: "Tokenizer",
+    labels: Sequence[str],
+    segments: int = 0,
+    fill: bool = False,
+    allow_empty: bool = True,
+    tolerance: int = 0,
 ) -> Automaton:
     """Returns the grammar of a list of objects with one of the given labels each.
 
@@ -83,6 +93,7 @@ def object_grammar(
         segments: How many segmentation tokens stand between box and label: 0 for boxes, 16 for masks.
         fill: Forbid the end as long as anything else fits.
         allow_empty: Whether the list may be empty.
+        tolerance: See `Automaton`.
 
     Raises:
         ModelError: The vocabulary lacks location or segmentation tokens.
@@ -105,7 +116,7 @@ def object_grammar(
                 state = build.add({cls: state})
         build.states[begun] = {_LOC: state}
         start[_LOC] = begun
-    return build.automaton(build.add(start), fill)
+    return build.automaton(build.add(start), fill, tolerance)
 
 
 def unnamed_grammar(tokenizer: "Tokenizer", segments: int) -> Automaton:
@@ -126,7 +137,7 @@ def unnamed_grammar(tokenizer: "Tokenizer", segments: int) -> Automaton:
     for cls, count in ((_SEG, segments), (_LOC, 4)):
         for _ in range(count):
             state = build.add({cls: state})
-    return build.automaton(state, fill=False)
+    return build.automaton(state)
 
 
 def _check_tokens(tokenizer: "Tokenizer", segments: int) -> None:
@@ -179,6 +190,7 @@ class _Builder:
         self._known: dict[frozenset[tuple[int, int]], int] = {}
         self._classes = _PAD + 1
         self._token_class = np.zeros(tokenizer.vocabulary_size, np.int32)
+        self._locations = -1 if tokenizer.loc is None else tokenizer.loc
         for first, count, cls in ((tokenizer.loc, 1024, _LOC), (tokenizer.seg, 128, _SEG)):
             if first is not None:
                 self._token_class[first : first + count] = cls
@@ -205,13 +217,13 @@ class _Builder:
             self.states[-1] = transitions
         return self._known[key]
 
-    def automaton(self, start: int, fill: bool) -> Automaton:
+    def automaton(self, start: int, fill: bool = False, tolerance: int = 0) -> Automaton:
         """Returns the tables."""
         table = np.full((len(self.states), self._classes), -1, np.int32)
         for state, transitions in enumerate(self.states):
             for cls, following in transitions.items():
                 table[state, cls] = following
-        return Automaton(self._token_class, table, start, _distances(table), fill)
+        return Automaton(self._token_class, table, start, _distances(table), fill, self._locations, tolerance)
 
 
 def _distances(next_state: np.ndarray) -> np.ndarray:

@@ -7,10 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmtune.codecs.grammar import Automaton
+from mmtune.data.dense import LOCATIONS
 from mmtune.decoding.buckets import table_size
 from mmtune.decoding.sampling import FORBIDDEN
 
 Array = jax.Array
+
+_NEARLY = 1e-3
 
 
 class Constraint(NamedTuple):
@@ -24,6 +27,8 @@ class Constraint(NamedTuple):
         start: (batch,) int32, the state of each row before its first token.
         fill: () bool: the end is forbidden while anything else is allowed.
         eos: () int32, the token that ends.
+        locations: () int32, the first of the location tokens; -1: there are none.
+        tolerance: () int32, see `mmtune.codecs.grammar.Automaton`.
     """
 
     token_class: Array
@@ -33,6 +38,8 @@ class Constraint(NamedTuple):
     start: Array
     fill: Array
     eos: Array
+    locations: Array
+    tolerance: Array
 
 
 def on_device(automaton: Automaton, vocabulary_size: int, eos: int) -> Constraint:
@@ -52,6 +59,8 @@ def on_device(automaton: Automaton, vocabulary_size: int, eos: int) -> Constrain
         jnp.asarray([automaton.start], jnp.int32),
         jnp.asarray(automaton.fill),
         jnp.int32(eos),
+        jnp.int32(automaton.locations),
+        jnp.int32(automaton.tolerance),
     )
 
 
@@ -88,6 +97,31 @@ def likeliest_kind(constraint: Constraint, logits: Array) -> Array:
     alone = jnp.max(jnp.where(constraint.kindred, FORBIDDEN, logits), axis=1)
     chosen = (together > alone)[:, None] == constraint.kindred
     return jnp.where(chosen, logits, FORBIDDEN)
+
+
+def likeliest_stretch(constraint: Constraint, logits: Array) -> Array:
+    """Returns the logits with all locations forbidden but the middle of the likeliest stretch of them.
+
+    A model that is unsure of an edge spreads it over many bins, and the likeliest one may be a lone peak elsewhere. Of
+    stretches that are nearly as likely the one with the likelier middle is taken.
+
+    Args:
+        constraint: The automaton, which says how long a stretch is.
+        logits: (batch, vocabulary) float32; forbidden tokens at `FORBIDDEN`.
+    """
+    if logits.shape[1] < LOCATIONS:
+        return logits
+    first, reach = jnp.maximum(constraint.locations, 0), constraint.tolerance
+    part = jax.lax.dynamic_slice_in_dim(logits, first, LOCATIONS, axis=1)
+    bins = jnp.arange(LOCATIONS)
+    share = jax.nn.softmax(part)
+    below = jnp.pad(jnp.cumsum(share, axis=1), ((0, 0), (1, 0)))
+    mass = below[:, jnp.minimum(bins + reach + 1, LOCATIONS)] - below[:, jnp.maximum(bins - reach, 0)]
+    mass *= 1 + _NEARLY * share / jnp.max(share, axis=1, keepdims=True)
+    middle = bins == jnp.argmax(mass, axis=1)[:, None]
+    chosen = jax.lax.dynamic_update_slice_in_dim(logits, jnp.where(middle, part, FORBIDDEN), first, axis=1)
+    asked = (constraint.locations >= 0) & (reach > 0) & (jnp.max(part, axis=1) > FORBIDDEN / 2)
+    return jnp.where(asked[:, None], chosen, logits)
 
 
 def advance(constraint: Constraint, state: Array, token: Array) -> Array:

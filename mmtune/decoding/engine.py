@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mmtune.decoding.constraint import Constraint, advance, allowed, likeliest_kind
+from mmtune.decoding.constraint import Constraint, advance, allowed, likeliest_kind, likeliest_stretch
 from mmtune.decoding.sampling import FORBIDDEN, Sampler, choose
 from mmtune.models.forward import Cache, decode_layers, embed, empty_cache, logits
 from mmtune.models.linear import Adapter, Array
@@ -234,7 +234,7 @@ def go_on(
         if constraint is not None:
             open_logits = jnp.where(allowed(constraint, state, limit - count), now.predicted, FORBIDDEN)
             if sampler.temperature == 0:
-                open_logits = likeliest_kind(constraint, open_logits)
+                open_logits = likeliest_stretch(constraint, likeliest_kind(constraint, open_logits))
         token = choose(open_logits, sampler, keys, count)
         logprob = jnp.take_along_axis(jax.nn.log_softmax(now.predicted), token[:, None], axis=1)[:, 0]
         if constraint is not None:

@@ -35,7 +35,8 @@ def join(automata: Sequence[Automaton]) -> tuple[Automaton, list[int]]:
         states += len(table)
     next_state = np.pad(np.concatenate(tables), ((0, 0), (1, 0)), constant_values=-1).astype(np.int32)
     distance = np.concatenate([automaton.distance for automaton in automata])
-    return Automaton(token_class, next_state, starts[0], distance, automata[0].fill), starts
+    locations, tolerance = (max(getattr(a, name) for a in automata) for name in ("locations", "tolerance"))
+    return Automaton(token_class, next_state, starts[0], distance, automata[0].fill, locations, tolerance), starts
 
 
 @final

@@ -22,6 +22,7 @@ from mmtune.decoding.score import score
 from mmtune.errors import UsageError
 from mmtune.models.linear import NO_ADAPTER
 from mmtune.models.spec import read_spec
+from mmtune.models.tiny import tiny_tokenizer
 from mmtune.models.weights import model_variables, values
 
 PAD, EOS = 0, 1
@@ -241,6 +242,40 @@ def test_tokens_of_one_kind_are_weighed_together():
         assert token == likeliest.start + int(np.argmax(share[likeliest]))
         ended += state == 2 and token != EOS and int(np.argmax(share)) == EOS
     assert ended >= 2  # the likeliest token alone would have ended these
+
+
+def test_a_tolerant_location_is_the_middle_of_the_likeliest_stretch():
+    import jax.numpy as jnp
+
+    from mmtune.codecs.grammar import object_grammar
+    from mmtune.decoding.constraint import allowed, likeliest_stretch, on_device
+    from mmtune.decoding.sampling import FORBIDDEN
+
+    tokenizer = tiny_tokenizer()
+    assert tokenizer.loc is not None
+    rng = np.random.default_rng(2)
+    moved = 0
+    for tolerance in (0, 3, 40):
+        rule = object_grammar(tokenizer, ["cat"], tolerance=tolerance)
+        device = on_device(rule, tokenizer.vocabulary_size, tokenizer.eos)
+        behind = rule.advance(rule.start, tokenizer.loc)
+        for _ in range(20):
+            logits = rng.normal(0, 1, tokenizer.vocabulary_size).astype(np.float32)
+            centre, peak = rng.integers(0, 1024, 2)
+            logits[tokenizer.loc + np.clip(np.arange(centre - 15, centre + 16), 0, 1023)] += 3
+            logits[tokenizer.loc + peak] += 6
+            may = np.asarray(allowed(device, jnp.asarray([behind]), jnp.int32(30)))[0]
+            open_logits = np.where(may, logits, FORBIDDEN)
+            found = int(np.argmax(np.asarray(likeliest_stretch(device, jnp.asarray(open_logits)[None]))[0]))
+            share = np.exp(logits[tokenizer.loc : tokenizer.loc + 1024].astype(np.float64))
+            windows = [range(max(0, i - tolerance), min(1024, i + tolerance + 1)) for i in range(1024)]
+            mass = np.array([share[window].sum() for window in windows]) * (1 + 1e-3 * share / share.max())
+            assert mass[found - tokenizer.loc] >= mass.max() * (1 - 1e-5)
+            moved += found != int(np.argmax(open_logits))
+            # Where no location may stand, nothing is changed.
+            start = np.where(np.arange(len(logits)) == tokenizer.eos, logits, FORBIDDEN).astype(np.float32)
+            np.testing.assert_array_equal(likeliest_stretch(device, jnp.asarray(start)[None])[0], start)
+    assert moved > 10
 
 
 def test_a_picture_is_required():

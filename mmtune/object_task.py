@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _UNKNOWN = 25  # objects that an answer has room for where nobody knows how many there are
+_UNSURE = 1 / 256  # probability of a location that is one of a quarter of all
 _LONG_LABEL = 10  # tokens of an object where nobody knows its label
 
 
@@ -42,9 +43,8 @@ class ObjectOptions:
             makes a random choice anew each time, otherwise the largest are taken; the metric counts them all.
         order: Order of the objects in training targets: "random", "raster" (by top, then left edge) or "file". Where
             nothing is random, "random" is the order of the file.
-        score: "probability": an object's score is the probability of its label's tokens; "location": that times the
-            geometric mean of its four location tokens' probabilities, which tells objects of one class apart; "one":
-            all scores are 1.
+        score: "probability": an object's score is the probability of its label's tokens; "location": that times
+            `location_confidence`, which tells objects of one class apart; "one": all scores are 1.
         overlap: Of objects of one class whose boxes overlap by more than this (intersection over union), only the one
             with the highest score is kept; 1: all are kept.
         tolerance: In bins (thousandths of the picture's side). Greedy decoding writes the location around which most
@@ -164,7 +164,7 @@ class ObjectTask(Task):
         if self.options.score == "one":
             return 1.0
         score = label_probability(output, box)
-        return score * location_probability(output, box) if self.options.score == "location" else score
+        return score * location_confidence(output, box) if self.options.score == "location" else score
 
     def distinct(self, scored: Sequence[tuple[DecodedBox, float]]) -> list[tuple[DecodedBox, float]]:
         """Returns the objects, in their order, without those that the option `overlap` leaves out."""
@@ -296,11 +296,18 @@ def label_probability(output: Output, box: DecodedBox) -> float:
     return math.exp(min(sum(_logprobs(output, _label_start(output, box), box.span[1])), 0.0))
 
 
-def location_probability(output: Output, box: DecodedBox) -> float:
-    """Returns the geometric mean of the probabilities of a box's location tokens, 1 without log-probabilities."""
+def location_confidence(output: Output, box: DecodedBox) -> float:
+    """Returns how sure a model is of a box's place: p / (p + 1/256), 0..1; 1 without log-probabilities.
+
+    p is the geometric mean of the probabilities of its four location tokens. A model that spreads each edge over a
+    quarter of the picture has one half.
+    """
     end = _label_start(output, box) - len("<seg000>") * len(box.segs)
     found = _logprobs(output, end - len("<loc0000>") * len(box.bins), end)
-    return math.exp(min(sum(found) / len(found), 0.0)) if found else 1.0
+    if not found:
+        return 1.0
+    probability = math.exp(min(sum(found) / len(found), 0.0))
+    return probability / (probability + _UNSURE)
 
 
 def _label_start(output: Output, box: DecodedBox) -> int:

@@ -274,7 +274,8 @@ def test_score_by_location_counts_the_four_locations_of_its_own_box(tokenizer):
         parted = rng.uniform(-2, -0.1, 0 if number else len(tokenizer.encode(" ; "))).tolist()
         text += f"<loc0001><loc0002><loc0300><loc0400> {label}{'' if number else ' ; '}"
         logprobs += at + called + parted
-        expected.append(math.exp(sum(called) + sum(at) / 4))
+        mean = math.exp(sum(at) / 4)
+        expected.append(math.exp(sum(called)) * mean / (mean + 1 / 256))
     answer = output(tokenizer, text, logprobs)
     task = Detection(("cat", "dog house"), DetectionOptions(score="location"))
     found = task.parse(RECORD, [(Query("detect x", ("cat", "dog house")), answer)])

@@ -44,6 +44,3 @@ class GeneratedRecords(Sequence[Record]):
         if isinstance(index, slice):
             return GeneratedRecords(self._make, self._name, self._places[index])
         return self._made(int(self._places[index]))
-
-    def __iter__(self) -> Iterator[Record]:
-        return (self[index] for index in range(len(self)))

@@ -16,6 +16,7 @@ from mmtune.errors import UsageError, unknown_name
 from mmtune.models.linear import NO_ADAPTER, Adapter, Array, linear
 from mmtune.models.placement import by_rows
 from mmtune.models.quantized import Quantized, product, table_product, table_rows
+from mmtune.models.recomputed import gelu_gated, silu_gated, softmax
 from mmtune.models.spec import RopeSpec, TextSpec
 from mmtune.models.weights import Tree
 
@@ -210,9 +211,9 @@ def _layer(
         attended = rms_norm(attended, weights["post_attention_norm"], spec)
     x = x + attended
     normal = rms_norm(x, weights["mlp_norm"], spec)
-    gate = project(normal, "gate_proj", "mlp")
-    gate = jax.nn.gelu(gate, approximate=True) if spec.activation == "gelu" else jax.nn.silu(gate)
-    out = project(gate * project(normal, "up_proj", "mlp"), "down_proj", "mlp")
+    gate, up = project(normal, "gate_proj", "mlp"), project(normal, "up_proj", "mlp")
+    gated = gelu_gated(gate, up) if spec.activation == "gelu" else silu_gated(gate, up)
+    out = project(gated, "down_proj", "mlp")
     if spec.post_norms:
         out = rms_norm(out, weights["post_mlp_norm"], spec)
     return x + out, held
@@ -238,7 +239,7 @@ def attend(query: Array, key: Array, value: Array, mask: Array, spec: TextSpec) 
     else:
         scores = jnp.einsum("bskgh,btkh->bskgt", query.reshape(batch, length, groups, -1, width), key)
     scores = soft_cap(scores.reshape(batch, length, heads, -1).astype(wide(scores.dtype)), spec.attention_softcap)
-    weights = jax.nn.softmax(jnp.where(mask[:, :, None, :], scores, MASKED), axis=-1).astype(value.dtype)
+    weights = softmax(jnp.where(mask[:, :, None, :], scores, MASKED)).astype(value.dtype)
     if groups == 1:
         return (weights.reshape(batch, length * heads, -1) @ value[:, :, 0]).reshape(batch, length, heads * width)
     weights = weights.reshape(batch, length, groups, heads // groups, -1)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from mmtune.models.forward import wide
 from mmtune.models.linear import Array
+from mmtune.models.recomputed import softmax
 
 SWITCH = "MMTUNE_FUSED"
 
@@ -27,7 +28,7 @@ def attend_all(query: Array, key: Array, value: Array) -> Array:
     if has_kernel(nvidia_capability(), query.dtype, width):
         return jax.nn.dot_product_attention(query, key, value, scale=width**-0.5, implementation="cudnn")
     scores = jnp.einsum("bqnh,bknh->bnqk", query, key) * width**-0.5
-    attention = jax.nn.softmax(scores.astype(wide(query.dtype)), axis=-1).astype(query.dtype)
+    attention = softmax(scores.astype(wide(query.dtype))).astype(query.dtype)
     return jnp.einsum("bnqk,bknh->bqnh", attention, value)
 
 

@@ -10,6 +10,7 @@ from mmtune.models.forward import wide
 from mmtune.models.fused import attend_all
 from mmtune.models.linear import NO_ADAPTER, Adapter, Array, linear
 from mmtune.models.placement import by_rows
+from mmtune.models.recomputed import gelu
 from mmtune.models.spec import VisionSpec
 from mmtune.models.weights import Tree
 
@@ -80,7 +81,7 @@ def _block(weights: Tree, x: Array, *, spec: VisionSpec, path: str, adapter: Ada
     attended = attend_all(query, key, value).reshape(batch, length, -1)
     x = x + _dense(attended, weights["out_proj"], f"{path}.self_attn.out_proj", adapter)
     normal = layer_norm(x, weights["mlp_norm"], spec.norm_epsilon)
-    hidden = jax.nn.gelu(_dense(normal, weights["fc1"], f"{path}.mlp.fc1", adapter), approximate=True)
+    hidden = gelu(_dense(normal, weights["fc1"], f"{path}.mlp.fc1", adapter))
     return x + _dense(hidden, weights["fc2"], f"{path}.mlp.fc2", adapter)
 
 

@@ -16,17 +16,18 @@ from mmtune.errors import UsageError, unknown_name
 from mmtune.models.linear import NO_ADAPTER, Adapter, Array, linear
 from mmtune.models.placement import by_rows
 from mmtune.models.quantized import Quantized, product, table_product, table_rows
-from mmtune.models.recomputed import gelu_gated, silu_gated, softmax
+from mmtune.models.recomputed import from_inputs, gelu_gated, silu_gated, softmax
 from mmtune.models.spec import RopeSpec, TextSpec
 from mmtune.models.weights import Tree
 
 MASKED = -1e30
 
-REMATERIALISE: dict[str, Callable | None] = {
-    "none": None,
-    "full": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+REMATERIALISE: dict[str, Callable[[Callable], Callable]] = {
+    "none": lambda layer: layer,
+    "full": from_inputs,
+    "dots": partial(jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable),
 }
+"""What becomes of a layer, by the name of what its backward pass recomputes."""
 
 
 class Cache(NamedTuple):
@@ -92,16 +93,17 @@ def decode_layers(
     if cache is not None:
         key_positions = jax.lax.dynamic_update_slice(cache.positions, positions, (0, slot))
     rotation = rotary(positions, spec)
+    if rematerialise not in REMATERIALISE:
+        raise UsageError(unknown_name("rematerialisation policy", rematerialise, REMATERIALISE))
+    redone = REMATERIALISE[rematerialise]
     keys, values = [], []
     last = spec.num_layers - 1
     for index, layer in enumerate(weights["layers"]):
         window = spec.windows[index]
         seen = mask if window is None else mask & within(positions, key_positions, window)
         held = None if cache is None else (cache.keys[index], cache.values[index])
-        step = partial(_layer, spec=spec, path=f"{path}.layers.{index}", adapter=adapter)
-        if rematerialise != "none":
-            step = jax.checkpoint(step, policy=_policy(rematerialise))
-        x, held = step(layer, by_rows(x), rotation, seen, held, slot, targets if index == last else None)
+        step = redone(partial(_layer, spec=spec, path=f"{path}.layers.{index}"))
+        x, held = step(by_rows(x), layer, adapter, rotation, seen, held, slot, targets if index == last else None)
         if held is not None:
             keys.append(held[0])
             values.append(held[1])
@@ -168,8 +170,9 @@ def _rotate(x: Array, rotation: tuple[Array, Array]) -> Array:
 
 
 def _layer(
-    weights: Tree,
     x: Array,
+    weights: Tree,
+    adapter: Adapter,
     rotation: tuple[Array, Array],
     mask: Array,
     held: tuple[Array, Array] | None,
@@ -178,7 +181,6 @@ def _layer(
     *,
     spec: TextSpec,
     path: str,
-    adapter: Adapter,
 ) -> tuple[Array, tuple[Array, Array] | None]:
     """One decoder layer. With `targets`, queries, MLP and residual exist at those positions only."""
 
@@ -252,9 +254,3 @@ def _heads(x: Array, heads: int) -> Array:
 
 def _take(x: Array, indices: Array) -> Array:
     return jnp.take_along_axis(x, indices[..., None], axis=1)
-
-
-def _policy(name: str) -> Callable | None:
-    if name not in REMATERIALISE:
-        raise UsageError(unknown_name("rematerialisation policy", name, REMATERIALISE))
-    return REMATERIALISE[name]

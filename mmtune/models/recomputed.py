@@ -1,28 +1,41 @@
-"""Functions between products, of which training keeps as little as their gradients can be computed from.
+"""What the backward pass computes once more instead of keeping it: activations and softmax always, layers on request.
 
-Traced step by step, each of them would keep several arrays as large as its result for the backward pass, in the MLPs and
-in attention more than everything else together.
+Traced step by step, activations and attention alone would keep more for the backward pass than everything else.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
 Array = jax.Array
 
 
-def from_inputs(function: Callable[..., Array]) -> Callable[..., Array]:
-    """Returns an elementwise function of arrays that keeps its inputs alone and is computed once more backwards."""
-    kept = jax.custom_vjp(function)
+def from_inputs(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function that keeps its inputs alone, and is computed once more when its gradient comes.
 
-    def forward(*inputs: Array) -> tuple[Array, tuple[Array, ...]]:
+    As `jax.checkpoint` does it, on a CPU too: XLA's backend for CPUs, by which plans are compiled as well, ignores the
+    barriers that `jax.checkpoint` sets, computes everything once more at once, and keeps it after all.
+
+    Args:
+        function: Of positional trees of arrays, the first of which is an array, to a tree of arrays.
+    """
+
+    def run(*inputs: Any) -> Any:
+        return function(*inputs)
+
+    def forward(*inputs: Any) -> tuple[Any, tuple[Any, ...]]:
         return function(*inputs), inputs
 
-    def backward(inputs: tuple[Array, ...], gradient: Array) -> tuple[Array, ...]:
-        # The sum makes it wait for the gradient: XLA's CPU backend would compute it at once, and keep it after all.
-        _, pull = jax.vjp(function, inputs[0] + 0 * gradient, *inputs[1:])
+    def backward(inputs: tuple[Any, ...], gradient: Any) -> tuple[Any, ...]:
+        first, *others = inputs
+        come = jax.tree.leaves(gradient)[0]
+        if come.shape == first.shape:
+            first = first + 0 * come  # hence not before the gradient is there
+        _, pull = jax.vjp(function, first, *others)
         return pull(gradient)
 
+    kept = jax.custom_vjp(run)
     kept.defvjp(forward, backward)
     return kept
 

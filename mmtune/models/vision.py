@@ -10,7 +10,7 @@ from mmtune.models.forward import wide
 from mmtune.models.fused import attend_all
 from mmtune.models.linear import NO_ADAPTER, Adapter, Array, linear
 from mmtune.models.placement import by_rows
-from mmtune.models.recomputed import gelu
+from mmtune.models.recomputed import from_inputs, gelu
 from mmtune.models.spec import VisionSpec
 from mmtune.models.weights import Tree
 
@@ -47,8 +47,8 @@ def encode_images(
     x = _patches(images.astype(dtype), weights["patch"], spec.patch_size)
     x = x + weights["positions"].astype(dtype)
     for index, layer in enumerate(weights["layers"]):
-        block = partial(_block, spec=spec, path=f"{PATH}.layers.{index}", adapter=adapter)
-        x = (jax.checkpoint(block) if rematerialise else block)(layer, by_rows(x))
+        block = partial(_block, spec=spec, path=f"{PATH}.layers.{index}")
+        x = (from_inputs(block) if rematerialise else block)(by_rows(x), layer, adapter)
     x = layer_norm(x, weights["norm"], spec.norm_epsilon)
     return _dense(x, weights["projector"], PROJECTOR, adapter)
 
@@ -71,7 +71,7 @@ def _patches(images: Array, weights: Tree, size: int) -> Array:
     return linear(x, kernel, PATCHES, NO_ADAPTER, weights["bias"])
 
 
-def _block(weights: Tree, x: Array, *, spec: VisionSpec, path: str, adapter: Adapter) -> Array:
+def _block(x: Array, weights: Tree, adapter: Adapter, *, spec: VisionSpec, path: str) -> Array:
     batch, length, _ = x.shape
     normal = layer_norm(x, weights["attention_norm"], spec.norm_epsilon)
     query, key, value = (

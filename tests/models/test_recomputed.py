@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmtune.models.recomputed import gelu, gelu_gated, silu_gated, softmax
+from mmtune.models.recomputed import from_inputs, gelu, gelu_gated, silu_gated, softmax
 
 PLAIN = {
     gelu: lambda x: jax.nn.gelu(x, approximate=True),
@@ -14,7 +14,7 @@ PLAIN = {
     softmax: lambda x: jax.nn.softmax(x, axis=-1),
 }
 INPUTS = {gelu: 1, gelu_gated: 2, silu_gated: 2, softmax: 1}
-LAYERS, ROWS, WIDTH = 4, 256, 512
+LAYERS, ROWS, WIDTH = 8, 256, 512
 
 
 def arrays(count, shape=(3, 5, 64), seed=0):
@@ -43,24 +43,32 @@ def test_softmax_of_masked_scores_has_no_nan():
     assert gradient[0, 1] == 0
 
 
-def stacked(function, products, x):
-    """Returns a scalar of so many layers of two products and a function between them."""
-    for first, second, last in products:
-        x = x + function(x @ first, x @ second) @ last
-    return jnp.sum(x)
+def layer(function):
+    """Returns a layer of two products, a function of them, and a third."""
+    return lambda x, first, second, last: x + function(x @ first, x @ second) @ last
 
 
-def test_gates_keep_two_arrays_a_layer():
-    """Buffers as XLA assigns them: with the plain gate a layer keeps its activation and result as well."""
+def held(one_layer):
+    """Returns the temporary buffers of a gradient through many layers in arrays as wide as MLPs."""
     rng = np.random.default_rng(0)
     sizes = ((WIDTH, 4 * WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH))
     products = [[jnp.asarray(rng.normal(0, 0.02, size), jnp.float32) for size in sizes] for _ in range(LAYERS)]
-    x = jnp.ones((ROWS, WIDTH))
 
-    def held(function):
-        step = jax.jit(jax.grad(lambda x: stacked(function, products, x)))
-        return step.lower(x).compile().memory_analysis().temp_size_in_bytes / (4 * ROWS * 4 * WIDTH)
+    def total(x):
+        for weights in products:
+            x = one_layer(x, *weights)
+        return jnp.sum(x)
 
-    few, plain = held(gelu_gated), held(PLAIN[gelu_gated])
+    step = jax.jit(jax.grad(total)).lower(jnp.ones((ROWS, WIDTH))).compile()
+    return step.memory_analysis().temp_size_in_bytes / (4 * ROWS * 4 * WIDTH)
+
+
+def test_gates_keep_two_arrays_a_layer():
+    few, plain = held(layer(gelu_gated)), held(layer(PLAIN[gelu_gated]))
     assert few < 2 * LAYERS + 5
     assert plain > few + LAYERS
+
+
+def test_whole_layers_keep_their_input_alone():
+    """As narrow as it is, that is a quarter of an array; a working layer's own come to it."""
+    assert held(from_inputs(layer(gelu_gated))) < 0.25 * LAYERS + 6

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from mmtune.records import Box, Span, Target
 
-LAST_BIN = 1023
+LOCATIONS = 1024
+LAST_BIN = LOCATIONS - 1
 NOISE_LABEL = "<unused0>"
 """The label of noise boxes in the detection recipe: a piece of Gemma's own vocabulary that no text uses."""
 

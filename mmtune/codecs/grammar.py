@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmtune.codecs.boxes import SEPARATOR, label_problem
+from mmtune.codecs.boxes import LOCATIONS, SEGMENT_CODES, SEPARATOR, label_problem
 from mmtune.errors import DataError, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class _Builder:
         self._classes = _PAD + 1
         self._token_class = np.zeros(tokenizer.vocabulary_size, np.int32)
         self._locations = -1 if tokenizer.loc is None else tokenizer.loc
-        for first, count, cls in ((tokenizer.loc, 1024, _LOC), (tokenizer.seg, 128, _SEG)):
+        for first, count, cls in ((tokenizer.loc, LOCATIONS, _LOC), (tokenizer.seg, SEGMENT_CODES, _SEG)):
             if first is not None:
                 self._token_class[first : first + count] = cls
         self._token_class[tokenizer.eos] = _EOS

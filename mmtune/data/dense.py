@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mmtune.codecs.boxes import LAST_BIN
 from mmtune.records import Box
 
-LOCATIONS = 1024
 # Offsets are measured in fifths of the picture, which puts most of them near 1.
 _OFFSET_UNIT = 0.2
 # An object owns the patches whose centres lie in this inner share of its box: corners often show something else.
@@ -64,7 +64,7 @@ def dense_targets(maps: Sequence[Objects], side: int, rng: np.random.Generator) 
     offsets = np.stack([y - mine[:, 0], x - mine[:, 1], mine[:, 2] - y, mine[:, 3] - x], 1) / _OFFSET_UNIT
     owned = np.flatnonzero(owner >= 0)
     patches = rng.choice(owned, EDGES) if owned.size else np.zeros(EDGES, int)
-    bins = np.clip(np.rint(mine[patches] * (LOCATIONS - 1)), 0, LOCATIONS - 1)
+    bins = np.clip(np.rint(mine[patches] * LAST_BIN), 0, LAST_BIN)
     return DenseTargets(
         np.stack(labels).astype(np.int32),
         (offsets * (owner >= 0)[:, None]).astype(np.float32),

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmtune.codecs.boxes import LOCATIONS
 from mmtune.codecs.grammar import Automaton
-from mmtune.data.dense import LOCATIONS
 from mmtune.decoding.buckets import table_size
 from mmtune.decoding.sampling import FORBIDDEN
 

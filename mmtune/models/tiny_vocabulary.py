@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from mmtune.codecs.boxes import LOCATIONS, SEGMENT_CODES
 from mmtune.data.shape_kinds import COLOURS, KINDS, plural
 from mmtune.data.word_list import WORDS
 
 TEXT_PIECES = 1024
-LOCATIONS = 1024
-SEGMENTS = 128
 # Gemma's spare pieces; the first labels noise boxes in detection targets.
 UNUSED = tuple(f"<unused{i}>" for i in range(4))
 FILE = Path(__file__).parents[1] / "assets" / "tiny_tokenizer.model"
@@ -168,7 +167,7 @@ def add_control_tokens(proto: bytes) -> bytes:
 
     messages: Any = sentencepiece_model_pb2
     model = messages.ModelProto.FromString(proto)
-    names = [f"<loc{i:04d}>" for i in range(LOCATIONS)] + [f"<seg{i:03d}>" for i in range(SEGMENTS)]
+    names = [f"<loc{i:04d}>" for i in range(LOCATIONS)] + [f"<seg{i:03d}>" for i in range(SEGMENT_CODES)]
     for name in names:
         model.pieces.add(piece=name, score=0.0, type=messages.ModelProto.SentencePiece.USER_DEFINED)
     return model.SerializeToString(deterministic=True)

@@ -101,7 +101,7 @@ def search(
         bound: What a way takes at least.
         measure: Compiles a way.
         memory: Bytes of a device.
-        seconds: After which nothing more is begun.
+        seconds: After which nothing more is begun; one way is compiled in any case.
         on_step: Told how many families are done of how many, the best so far, and what is compiled next.
     """
     end = time.monotonic() + seconds
@@ -121,7 +121,7 @@ def search(
             found.left[family] = "not needed: it fits at the largest batch with less computed twice"
         elif best is not None and bound(largest).seconds / largest.batch_size >= best.per_example:
             found.left[family] = "cannot be faster than the best"
-        elif time.monotonic() > end:
+        elif found.compiled and time.monotonic() > end:
             found.left[family] = "not tried: the time was up (--search-seconds)"
         else:
             told = partial(on_step, of - len(open_families) - 1, of, best)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmtune.data.dense import LOCATIONS
+from mmtune.codecs.boxes import LOCATIONS
 from mmtune.models.linear import Array
 from mmtune.models.scorer import token_log_likelihood
 from mmtune.recipe import Optimizer

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from mmtune.data.dense import LOCATIONS, DenseTargets
+from mmtune.codecs.boxes import LOCATIONS
+from mmtune.data.dense import DenseTargets
 from mmtune.model import Model
 from mmtune.models.linear import NO_ADAPTER
 from mmtune.models.lora import LoraWeights

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 from rich.console import Console
 
-from mmtune.data.dense import LOCATIONS
+from mmtune.codecs.boxes import LOCATIONS
 from mmtune.data.scene_shapes import MAX_OBJECTS
 from mmtune.files import atomic
 from mmtune.models.forward import logits

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmtune.codecs.boxes import LOCATIONS
 from mmtune.data.batch import Row
-from mmtune.data.dense import LOCATIONS, DenseTargets, Objects, dense_targets
+from mmtune.data.dense import DenseTargets, Objects, dense_targets
 from mmtune.data.scene_drawing import draw_scene
 from mmtune.data.scene_shapes import MAX_OBJECTS, Shape
 from mmtune.data.scene_texts import QUESTIONS, ask, captions, written

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import mmtune
-from mmtune.data.dense import EDGES, LOCATIONS, Objects, dense_targets, objects_of
+from mmtune.codecs.boxes import LOCATIONS
+from mmtune.data.dense import EDGES, Objects, dense_targets, objects_of
 from mmtune.errors import RecipeError
 from mmtune.recipe import Dense, Recipe
 from mmtune.records import Box

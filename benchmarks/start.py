@@ -6,18 +6,17 @@ A process of its own imports what is needed, loads a checkpoint in transformers'
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-import mmtune  # noqa: F401 - chooses Keras' backend and where compiled programs are kept, before JAX is imported
 from benchmarks.speed.attempt import attempt
 from benchmarks.speed.machine import ours
 from benchmarks.speed.measuring import MALLOC
@@ -41,22 +40,18 @@ def measure(folder: Path, size: str) -> dict[str, float]:
         now = time.perf_counter()
         laps[name], begun = now - begun, now
 
+    for library in ("mmtune", "jax", "keras", "keras_hub"):  # ours first: it chooses Keras' backend, and JAX's cache
+        import_module(library)
+        lap(f"import {library}")
     import jax
 
-    lap("import jax")
-    import keras  # noqa: F401
-
-    lap("import keras")
-    import keras_hub  # noqa: F401
-
-    lap("import keras_hub")
     from benchmarks.speed.ours import rows_of, trainer_of
     from mmtune.data.batch import collate
     from mmtune.model import Model
     from mmtune.models.hf_load import load_checkpoint
     from mmtune.models.tiny import tiny_tokenizer
 
-    lap("import mmtune's own")
+    lap("import what trains")
     model = Model(tokenizer=tiny_tokenizer(), name="start", **load_checkpoint(folder, "float32")._asdict())
     lap("load the checkpoint")
     trainer = trainer_of(model, full=False)
@@ -93,11 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(measure(options.measure, options.size)))
         return
     with tempfile.TemporaryDirectory() as place:
-        attempt(ours("export", options.size, place, "lora", "float32"))
+        made = attempt(ours("export", options.size, place, "lora", "float32"))
+        if made.failure:
+            sys.exit(f"{made.errors}\nno checkpoint could be written: {made.failure}")
         cache = {"JAX_COMPILATION_CACHE_DIR": f"{place}/cache"} if options.cold else {}
         words = [sys.executable, "-m", "benchmarks.start", "--size", options.size, "--measure", place]
         begun = time.perf_counter()
-        done = attempt(words, more=dict(os.environ) | MALLOC | cache)
+        done = attempt(words, more=MALLOC | cache)
         whole = time.perf_counter() - begun
     if done.failure:
         sys.exit(f"{done.errors}\nthe start failed: {done.failure}")

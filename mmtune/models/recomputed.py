@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-Array = jax.Array
+from mmtune.models.linear import Array
 
 
 def from_inputs(function: Callable[..., Any]) -> Callable[..., Any]:

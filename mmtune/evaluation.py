@@ -22,6 +22,7 @@ from mmtune.opening import opened_ahead
 from mmtune.prediction_files import write_predictions
 from mmtune.records import Fault, Likelihood, Prediction, Query, Record
 from mmtune.task import Task
+from mmtune.views import in_views
 
 # Sampling numbers its answers by record and query, so that a picture that fails does not move those after it.
 QUERIES = 1000
@@ -157,11 +158,14 @@ def _answer(
     on_share: Callable[[float], None],
 ) -> Iterable[tuple[Record, Prediction]]:
     asked: list[tuple[int, Query]] = []
+    pictures: list[np.ndarray | None] = []
     rows: list[int] = []
-    for i, (number, record, _) in enumerate(ready):
-        for place, query in enumerate(task.queries(record)):
-            asked.append((i, query))
-            rows.append(number * QUERIES + place)
+    for i, (number, record, pixels) in enumerate(ready):
+        queries = task.queries(record)
+        views = in_views(pixels, queries)
+        asked += [(i, query) for query in queries]
+        pictures += [views[query.view] for query in queries]
+        rows += [number * QUERIES + place for place in range(len(queries))]
     if len(grammars) > MOST_GRAMMARS:
         grammars.clear()
     for _, query in asked:
@@ -170,8 +174,8 @@ def _answer(
     tokenizer = model.tokenizer
     weights = replace(model.weights(), stops=task.ends(tokenizer))
     requests = [
-        Request(tokenizer.prompt(query.prompt, query.closed), ready[i][2], grammars[query.labels], row)
-        for (i, query), row in zip(asked, rows, strict=True)
+        Request(tokenizer.prompt(query.prompt, query.closed), picture, grammars[query.labels], row)
+        for (_, query), picture, row in zip(asked, pictures, rows, strict=True)
     ]
     decoded = generate(
         weights,

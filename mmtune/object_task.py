@@ -4,7 +4,7 @@ import abc
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +18,7 @@ from mmtune.noise_objects import NoisyObjects, with_noise
 from mmtune.records import Box, Mask, Output, Prediction, Query, Record
 from mmtune.settings import choice_problems
 from mmtune.task import Task
+from mmtune.views import COUNTS, Found, Sighting, distinct, together, upright_bins
 
 if TYPE_CHECKING:
     from mmtune.codecs.grammar import Automaton
@@ -49,6 +50,9 @@ class ObjectOptions:
             with the highest score is kept; 1: all are kept.
         tolerance: In bins (thousandths of the picture's side). Greedy decoding writes the location around which most
             probability lies within so many bins; 0: the likeliest.
+        views: How often a picture is asked about: 1, 2 (mirrored too), 4 (and both upside down), 8 (and all with x and
+            y swapped); what was found is put together (`views.together`). Expressions such as "the left dog" are
+            asked once. Training is as ever.
     """
 
     prompts: ClassVar[tuple[str, ...]] = ("all", "per_class")
@@ -60,6 +64,7 @@ class ObjectOptions:
     score: str = "probability"
     overlap: float = 1.0
     tolerance: int = 0
+    views: int = 1
 
     def __post_init__(self) -> None:
         choices = {
@@ -74,6 +79,8 @@ class ObjectOptions:
             problems.append(f"options.max_boxes: expected 1 or more, got {self.max_boxes}")
         if not 0 <= self.tolerance <= LAST_BIN:
             problems.append(f"options.tolerance: expected 0 to {LAST_BIN}, got {self.tolerance}")
+        if self.views not in COUNTS:
+            problems.append(f"options.views: expected {', '.join(map(str, COUNTS))}, got {self.views}")
         if not 0 < self.overlap <= 1:
             problems.append(f"options.overlap: expected more than 0, at most 1, got {self.overlap}")
         if problems:
@@ -133,6 +140,12 @@ class ObjectTask(Task):
         return tuple(problems)
 
     def queries(self, record: Record) -> Sequence[Query]:
+        """Returns the lessons' queries for every view of the picture; those that name no classes for one alone."""
+        lessons = self.lessons(record)
+        views = range(self.options.views)
+        return tuple(replace(query, view=view) for view in views for query in lessons if query.labels or not view)
+
+    def lessons(self, record: Record) -> Sequence[Query]:
         """Returns one query for all classes, or one a class; or that of the record's own prefix.
 
         Classes whose names `label_problem` refuses are never asked for: `check` names them where they occur.
@@ -166,17 +179,17 @@ class ObjectTask(Task):
         score = label_probability(output, box)
         return score * location_confidence(output, box) if self.options.score == "location" else score
 
-    def distinct(self, scored: Sequence[tuple[DecodedBox, float]]) -> list[tuple[DecodedBox, float]]:
-        """Returns the objects, in their order, without those that the option `overlap` leaves out."""
-        if self.options.overlap == 1:
-            return list(scored)
-        kept: list[int] = []
-        for place in sorted(range(len(scored)), key=lambda place: -scored[place][1]):
-            box = scored[place][0]
-            rivals = (scored[other][0] for other in kept)
-            if all(box.label != rival.label or _overlap(box, rival) <= self.options.overlap for rival in rivals):
-                kept.append(place)
-        return [scored[place] for place in sorted(kept)]
+    def sightings(self, query: Query, output: Output, accepted: Sequence[DecodedBox]) -> list[Sighting]:
+        """Returns the objects of an answer with their scores, their boxes in the picture as it is."""
+        return [
+            Sighting(replace(box, bins=upright_bins(box.bins, query.view)), self.score(output, box), query.view)
+            for box in accepted
+        ]
+
+    def distinct(self, sightings: Sequence[Sighting], answers: Sequence[tuple[Query, Output]]) -> list[Found]:
+        """Returns the objects of all answers' views, in their order, without those that `overlap` leaves out."""
+        found = together(sightings, len({query.view for query, _ in answers}))
+        return found if self.options.overlap == 1 else distinct(found, self.options.overlap)
 
     def grammar(self, query: Query, tokenizer: "Tokenizer") -> "Automaton | None":
         """Returns the grammar of objects with the query's labels, None where it names none.
@@ -204,7 +217,7 @@ class ObjectTask(Task):
         for record in records:
             if not record.boxes and not record.source:
                 count = max(count, min(limit, _UNKNOWN))
-            for query in self.queries(record):
+            for query in self.lessons(record):
                 labels.update(query.labels)
                 lengths = sorted(self._lengths(record, query, tokenizer), reverse=True)
                 longest = max(longest, sum(lengths[:limit]))
@@ -325,14 +338,6 @@ def _logprobs(output: Output, start: int, end: int) -> list[float]:
             found.append(logprob)
         place = behind
     return found
-
-
-def _overlap(one: DecodedBox, other: DecodedBox) -> float:
-    """Returns the intersection over union of two boxes; it is the same in bins and in pixels."""
-    (top, left, bottom, right), (y0, x0, y1, x1) = one.bins, other.bins
-    shared = max(0, min(bottom, y1) - max(top, y0)) * max(0, min(right, x1) - max(left, x0))
-    union = (bottom - top) * (right - left) + (y1 - y0) * (x1 - x0) - shared
-    return shared / union if union else 0.0
 
 
 @lru_cache(maxsize=4096)

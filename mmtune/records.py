@@ -184,11 +184,13 @@ class Query:
         prompt: The prefix, such as "detect cat ; dog"; a newline that closes it may be left out.
         labels: The classes that the prompt asks for, where the task has classes.
         closed: Whether a newline closes the prompt; else the answer goes on right behind its last character.
+        view: How the picture is mirrored and turned before it is asked about (`views`); 0: as it is.
     """
 
     prompt: str
     labels: tuple[str, ...] = ()
     closed: bool = True
+    view: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from mmtune.opening import opened
 from mmtune.predicting import Answer, asked_record, asked_task
 from mmtune.records import Output, Query, Record
 from mmtune.task import Task
+from mmtune.views import in_views
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,10 @@ def ask(
         raise UsageError(problem)
     record, pixels = opened(model, adapter, record)
     queries = tuple(adapter.queries(record))
+    pictures = in_views(pixels, queries)
+    grammars = {query.labels: adapter.grammar(query, tokenizer) for query in queries if not query.view}
     requests = tuple(
-        Request(tokenizer.prompt(query.prompt, query.closed), pixels, adapter.grammar(query, tokenizer), place)
+        Request(tokenizer.prompt(query.prompt, query.closed), pictures[query.view], grammars[query.labels], row=place)
         for place, query in enumerate(queries)
     )
     most = token_budget(model, adapter, [record]) if max_tokens is None else max_tokens

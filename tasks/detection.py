@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
-from mmtune.codecs.boxes import DecodedBox, box_spans, decode_boxes, from_bins
+from mmtune.codecs.boxes import box_spans, decode_boxes, from_bins
 from mmtune.object_task import ObjectOptions, ObjectTask, arranged, box_items, read_answers
 from mmtune.records import Box, Output, Prediction, Query, Record, Target
+from mmtune.views import Sighting
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,15 +52,15 @@ class Detection(ObjectTask):
 
     def parse(self, record: Record, answers: Sequence[tuple[Query, Output]]) -> Prediction:
         """Reads the boxes of all answers. A label that was not asked for is invalid, as is every box without a size."""
-        scored: list[tuple[DecodedBox, float]] = []
+        sightings: list[Sighting] = []
         invalid = 0
         for query, output in answers:
             accepted, wrong = self.accepted(query, decode_boxes(output.text))
             invalid += wrong + (len(accepted) if record.size is None else 0)
-            scored += [(box, self.score(output, box)) for box in accepted]
+            sightings += self.sightings(query, output, accepted)
         boxes = [
-            Box(box.label, *from_bins(box.bins, record.size), score=score)
-            for box, score in self.distinct(scored)
+            Box(found.box.label, *from_bins(found.box.bins, record.size), score=found.score)
+            for found in self.distinct(sightings, answers)
             if record.size is not None
         ]
         return read_answers(record, answers, invalid, boxes)

@@ -20,6 +20,7 @@ from mmtune.data.suffixes import asked_classes, decoded_texts, names_all_classes
 from mmtune.errors import ModelError, RecipeError, UsageError
 from mmtune.object_task import ObjectOptions, ObjectTask, arranged, box_items, read_answers
 from mmtune.records import Box, Mask, Output, Prediction, Query, Record, Span, Target
+from mmtune.views import Found, Sighting, together, upright
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -115,8 +116,9 @@ class Segmentation(ObjectTask):
         """Returns the record with masks, where only its texts have some."""
         if record.masks or record.size is None or not record.texts:
             return record
-        told = [item for item in decoded_texts(record).boxes if item.segs]
-        _, masks, _ = self._masks([(item, None) for item in told], record.size)
+        told = [Sighting(item, 1.0) for item in decoded_texts(record).boxes if item.segs and _has_area(item)]
+        _, masks = self._masks(together(told, 1), record.size)
+        masks = [replace(mask, score=None) for mask in masks]
         return replace(record, masks=tuple(mask for mask in masks if mask_area(mask.size, mask.counts)))
 
     def found(self, record: Record) -> Sequence[Box]:
@@ -149,7 +151,7 @@ class Segmentation(ObjectTask):
             )
         return super().unasked(record)
 
-    def queries(self, record: Record) -> Sequence[Query]:
+    def lessons(self, record: Record) -> Sequence[Query]:
         """Returns one query for all classes, or one a class; or that of the record's own prefix.
 
         A prefix that does not say `segment` and classes is a referring expression; its query has no labels.
@@ -161,7 +163,7 @@ class Segmentation(ObjectTask):
             return (Query(expression),)
         if self.options.prompt == "referring":
             raise UsageError(f"record {record.id}: this model answers expressions: give one, such as 'the left dog'")
-        return super().queries(record)
+        return super().lessons(record)
 
     def targets(self, record: Record, query: Query, rng: np.random.Generator | None = None) -> Sequence[Target]:
         """Returns one target; noise objects are added only with `rng`."""
@@ -190,7 +192,7 @@ class Segmentation(ObjectTask):
         Invalid is an object without exactly sixteen codes, one whose box has no area, one whose label was not asked
         for, and what follows the first object of a referring expression.
         """
-        items: list[tuple[DecodedBox, float]] = []
+        sightings: list[Sighting] = []
         invalid = 0
         for query, output in answers:
             accepted, wrong = self.accepted(query, decode_boxes(output.text, SEGMENTS, named=bool(query.labels)))
@@ -198,11 +200,13 @@ class Segmentation(ObjectTask):
             if not query.labels:
                 invalid += len(accepted[1:])
                 accepted = [replace(item, label=UNNAMED) for item in accepted[:1]]
-            items += [(item, self.score(output, item)) for item in accepted]
+            sightings += self.sightings(query, output, accepted)
         if record.size is None:
-            return read_answers(record, answers, invalid + len(items), ())
-        boxes, masks, empty = self._masks(self.distinct(items), record.size)
-        return read_answers(record, answers, invalid + empty, boxes, masks)
+            return read_answers(record, answers, invalid + len(sightings), ())
+        whole = [one for one in sightings if _has_area(one.box)]
+        invalid += len(sightings) - len(whole)
+        boxes, masks = self._masks(self.distinct(whole, answers), record.size)
+        return read_answers(record, answers, invalid, boxes, masks)
 
     def metric(self) -> "Metric":
         """Returns an empty metric over the classes."""
@@ -257,19 +261,18 @@ class Segmentation(ObjectTask):
                 self._known.update((masks[place], known[place]) for place in new)
         return [known[place] for place in chosen]
 
-    def _masks(
-        self, items: Sequence[tuple[DecodedBox, float | None]], size: tuple[int, int]
-    ) -> tuple[list[Box], list[Mask], int]:
-        """Returns boxes and masks of objects with their scores, and how many have a box without area."""
-        whole = [(item, score) for item, score in items if item.bins[0] < item.bins[2] and item.bins[1] < item.bins[3]]
-        codes = np.array([item.segs for item, _ in whole], int).reshape(-1, SEGMENTS)
+    def _masks(self, found: Sequence[Found], size: tuple[int, int]) -> tuple[list[Box], list[Mask]]:
+        """Returns boxes and masks of objects; the mask is the mean of what its sightings' codes say."""
+        codes = np.array([sighting.box.segs for one in found for sighting in one.sightings], int)
+        decoded = iter(self.codec.decode(codes.reshape(-1, SEGMENTS)))
         boxes, masks = [], []
-        for (item, score), decoded in zip(whole, self.codec.decode(codes), strict=True):
-            box = Box(item.label, *from_bins(item.bins, size), score=score)
-            part, corner = paste_part(decoded, _edges(box), size)
+        for one in found:
+            views = [upright(next(decoded), sighting.view) for sighting in one.sightings]
+            box = Box(one.box.label, *from_bins(one.box.bins, size), score=one.score)
+            part, corner = paste_part(np.mean(views, axis=0), _edges(box), size)
             boxes.append(box)
-            masks.append(Mask(item.label, (size[1], size[0]), pasted_counts(part, corner, size), score))
-        return boxes, masks, len(items) - len(whole)
+            masks.append(Mask(one.box.label, (size[1], size[0]), pasted_counts(part, corner, size), one.score))
+        return boxes, masks
 
 
 def _told(record: Record) -> list[DecodedBox]:
@@ -286,3 +289,8 @@ def _told(record: Record) -> list[DecodedBox]:
 
 def _edges(box: Box) -> tuple[float, float, float, float]:
     return box.x0, box.y0, box.x1, box.y1
+
+
+def _has_area(box: DecodedBox) -> bool:
+    y0, x0, y1, x1 = box.bins
+    return y0 < y1 and x0 < x1

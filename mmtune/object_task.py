@@ -53,6 +53,7 @@ class ObjectOptions:
         views: How often a picture is asked about: 1, 2 (mirrored too), 4 (and both upside down), 8 (and all with x and
             y swapped); what was found is put together (`views.together`). Expressions such as "the left dog" are
             asked once. Training is as ever.
+        min_score: Objects with a lower score are left out of answers, for showing them; average precision loses by it.
     """
 
     prompts: ClassVar[tuple[str, ...]] = ("all", "per_class")
@@ -65,6 +66,7 @@ class ObjectOptions:
     overlap: float = 1.0
     tolerance: int = 0
     views: int = 1
+    min_score: float = 0.0
 
     def __post_init__(self) -> None:
         choices = {
@@ -81,6 +83,8 @@ class ObjectOptions:
             problems.append(f"options.tolerance: expected 0 to {LAST_BIN}, got {self.tolerance}")
         if self.views not in COUNTS:
             problems.append(f"options.views: expected {', '.join(map(str, COUNTS))}, got {self.views}")
+        if not 0 <= self.min_score <= 1:
+            problems.append(f"options.min_score: expected 0 to 1, got {self.min_score}")
         if not 0 < self.overlap <= 1:
             problems.append(f"options.overlap: expected more than 0, at most 1, got {self.overlap}")
         if problems:
@@ -186,9 +190,10 @@ class ObjectTask(Task):
             for box in accepted
         ]
 
-    def distinct(self, sightings: Sequence[Sighting], answers: Sequence[tuple[Query, Output]]) -> list[Found]:
-        """Returns the objects of all answers' views, in their order, without those that `overlap` leaves out."""
+    def shown(self, sightings: Sequence[Sighting], answers: Sequence[tuple[Query, Output]]) -> list[Found]:
+        """Returns the objects of all views, in their order, that `overlap` and `min_score` do not leave out."""
         found = together(sightings, len({query.view for query, _ in answers}))
+        found = [one for one in found if one.score >= self.options.min_score]
         return found if self.options.overlap == 1 else distinct(found, self.options.overlap)
 
     def grammar(self, query: Query, tokenizer: "Tokenizer") -> "Automaton | None":

@@ -60,7 +60,7 @@ class Detection(ObjectTask):
             sightings += self.sightings(query, output, accepted)
         boxes = [
             Box(found.box.label, *from_bins(found.box.bins, record.size), score=found.score)
-            for found in self.distinct(sightings, answers)
+            for found in self.shown(sightings, answers)
             if record.size is not None
         ]
         return read_answers(record, answers, invalid, boxes)

@@ -205,7 +205,7 @@ class Segmentation(ObjectTask):
             return read_answers(record, answers, invalid + len(sightings), ())
         whole = [one for one in sightings if _has_area(one.box)]
         invalid += len(sightings) - len(whole)
-        boxes, masks = self._masks(self.distinct(whole, answers), record.size)
+        boxes, masks = self._masks(self.shown(whole, answers), record.size)
         return read_answers(record, answers, invalid, boxes, masks)
 
     def metric(self) -> "Metric":

@@ -300,6 +300,18 @@ def test_of_boxes_that_overlap_the_likeliest_is_kept(tokenizer):
         DetectionOptions(overlap=0)
 
 
+def test_unlikely_boxes_are_left_out_where_that_is_asked_for(tokenizer):
+    text = joined("cat", "dog")
+    ids, dog = tokenizer.encode(text), tokenizer.encode(" dog")[-1]
+    answer = output(tokenizer, text, [math.log(0.25) if token == dog else 0.0 for token in ids])
+    for least, kept in ((0.2, ["cat", "dog"]), (0.3, ["cat"])):
+        task = Detection(CLASSES, DetectionOptions(min_score=least))
+        found = task.parse(RECORD, [(Query("detect cat ; dog", CLASSES), answer)])
+        assert [box.label for box in found.boxes] == kept
+    with pytest.raises(RecipeError, match="min_score"):
+        DetectionOptions(min_score=1.5)
+
+
 def test_metric_ranks_perfect_boxes_at_one():
     task = Detection(CLASSES)
     metric = task.metric()

@@ -233,7 +233,7 @@ def test_a_model_is_taught_from_an_uploaded_folder(visit, server, tmp_path):
     page.locator("#tune-message").get_by_text("is being trained").wait_for()
     command = page.locator("#command textarea").input_value()
     assert command.startswith("mmtune train --task detection --data ")
-    page.locator("#progress").get_by_text("done, step 60 of 60").wait_for(timeout=300 * SECOND)
+    page.locator("#progress").get_by_text("done, step 60 of 60").wait_for(timeout=600 * SECOND)
     assert page.locator("#curves svg").count() >= 2
     begun.assert_readable()
     run = server.settings.runs / "detection"

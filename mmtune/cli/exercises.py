@@ -43,7 +43,7 @@ _BOXES: dict[str, Any] = {
     "optimizer": SETTINGS["optimizer"] | {"learning_rate": 8e-3, "location_smoothing": 4.0},
 }
 # What masks look like is known: what is new are their names.
-_MASKS = _BOXES | {"steps": 700, "eval_every": 700, "options": _BOXES["options"] | {"mask_weight": 0.03}}
+_MASKS = _BOXES | {"options": _BOXES["options"] | {"mask_weight": 0.03, "views": 4}}
 
 EXERCISES: dict[str, Exercise] = {
     "detection": Exercise(

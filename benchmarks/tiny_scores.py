@@ -17,13 +17,16 @@ from mmtune.model import Model
 
 _BOXES, _MASKS = ("AP", "AP50", "APs", "APm"), ("mIoU", "AP", "AP50")
 _VIEWS = {"views": 8}
+_TILES = _VIEWS | {"tiles": 2}
 
 ROWS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "detection": ("detection", {}, _BOXES),
     "ranked": ("detection", {"noise_boxes": MAX_OBJECTS}, _BOXES),  # lists that end no sooner than with 25 boxes
     "detection_views": ("detection", _VIEWS, _BOXES),
+    "detection_tiles": ("detection", _TILES, _BOXES),
     "segmentation": ("segmentation", {}, _MASKS),
     "segmentation_views": ("segmentation", _VIEWS, _MASKS),
+    "segmentation_tiles": ("segmentation", _TILES, _MASKS),
     "vqa": ("vqa", {}, ("accuracy", "per_question_type")),
     "ocr": ("ocr", {}, ("exact_match", "CER")),
     "captioning": ("captioning", {}, ("exact_match", "CIDEr")),

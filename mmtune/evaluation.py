@@ -17,12 +17,12 @@ from mmtune.decoding.requests import Request
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.errors import UsageError
 from mmtune.likelihood import truth_likelihoods
+from mmtune.looks import shown
 from mmtune.model import Model
-from mmtune.opening import opened_ahead
+from mmtune.opening import Opened, opened_ahead
 from mmtune.prediction_files import write_predictions
-from mmtune.records import Fault, Likelihood, Prediction, Query, Record
+from mmtune.records import WHOLE, Fault, Likelihood, Prediction, Query, Record
 from mmtune.task import Task
-from mmtune.views import in_views
 
 # Sampling numbers its answers by record and query, so that a picture that fails does not move those after it.
 QUERIES = 1000
@@ -114,7 +114,7 @@ def evaluate_records(
     rules = Rules()
     with closing(opened_ahead(model, task, records, log)) as chunks:
         for start, chunk in chunks:
-            ready = [(number, *pair) for number, pair in enumerate(chunk, start) if pair is not None]
+            ready = [(number, one) for number, one in enumerate(chunk, start) if one is not None]
             on_share = partial(_share_done, on_done, start, len(chunk))
             answers = _answer(model, task, ready, budget, sampler, batch_size, grammars, rules, on_share)
             for record, prediction in answers:
@@ -149,7 +149,7 @@ def token_budget(model: Model, task: Task, records: Sequence[Record]) -> int:
 def _answer(
     model: Model,
     task: Task,
-    ready: Sequence[tuple[int, Record, np.ndarray | None]],
+    ready: Sequence[tuple[int, Opened]],
     budget: int,
     sampler: Sampler,
     batch_size: int,
@@ -160,12 +160,10 @@ def _answer(
     asked: list[tuple[int, Query]] = []
     pictures: list[np.ndarray | None] = []
     rows: list[int] = []
-    for i, (number, record, pixels) in enumerate(ready):
-        queries = task.queries(record)
-        views = in_views(pixels, queries)
-        asked += [(i, query) for query in queries]
-        pictures += [views[query.view] for query in queries]
-        rows += [number * QUERIES + place for place in range(len(queries))]
+    for i, (number, one) in enumerate(ready):
+        asked += [(i, query) for query in one.queries]
+        pictures += shown(one.pictures, one.queries)
+        rows += [number * QUERIES + place for place in range(len(one.queries))]
     if len(grammars) > MOST_GRAMMARS:
         grammars.clear()
     for _, query in asked:
@@ -191,7 +189,7 @@ def _answer(
         answers[i].append((query, as_output(one, tokenizer, weights.ends)))
     truths: Sequence[Likelihood | None] = [None] * len(ready)
     if task.scores_truth:
-        seen = [(record, pixels) for _, record, pixels in ready]
+        seen = [(one.record, one.pictures[WHOLE]) for _, one in ready]
         truths = truth_likelihoods(weights, tokenizer, task, seen, batch_size)
-    for (_, record, _), given, truth in zip(ready, answers, truths, strict=True):
-        yield record, replace(task.parse(record, given), truth=truth)
+    for (_, one), given, truth in zip(ready, answers, truths, strict=True):
+        yield one.record, replace(task.parse(one.record, given), truth=truth)

@@ -26,7 +26,7 @@ from mmtune.models.quantized_tree import move, quantized_tree, scheme_of
 from mmtune.models.spec import ModelSpec, read_spec
 from mmtune.models.tokenizer import Tokenizer
 from mmtune.models.weights import Tree, model_variables, values
-from mmtune.records import Output
+from mmtune.records import WHOLE, Output, Part
 
 if TYPE_CHECKING:
     from mmtune.predicting import Answer
@@ -213,16 +213,17 @@ class Model:
             template_of(tokenizer).ends(tokenizer),
         )
 
-    def pixels(self, picture: Any) -> np.ndarray | None:
+    def pixels(self, picture: Any, part: Part = WHOLE) -> np.ndarray | None:
         """Returns a picture as the model takes it, (size, size, 3) uint8; None for text models.
 
         Args:
             picture: A PIL image, an array (height, width, 3) uint8, a `Picture`, or a file name.
+            part: What of it.
         """
         vision = self.spec.vision
         if vision is None or picture is None:
             return None
-        return to_square(picture, vision.image_size, vision.resample, vision.draft)
+        return to_square(picture, vision.image_size, vision.resample, vision.draft, part)
 
     def generate(
         self,

@@ -14,11 +14,12 @@ from mmtune.codecs.boxes import LAST_BIN, NOISE_LABEL, SEPARATOR, DecodedBox, De
 from mmtune.data.dense import Objects, objects_of
 from mmtune.data.suffixes import asked_classes
 from mmtune.errors import RecipeError
+from mmtune.looks import MOST_TILES, VIEWS, looks, shows, whole_bins
 from mmtune.noise_objects import NoisyObjects, with_noise
 from mmtune.records import Box, Mask, Output, Prediction, Query, Record
 from mmtune.settings import choice_problems
+from mmtune.sightings import Found, Sighting, distinct, together
 from mmtune.task import Task
-from mmtune.views import COUNTS, Found, Sighting, distinct, together, upright_bins
 
 if TYPE_CHECKING:
     from mmtune.codecs.grammar import Automaton
@@ -51,8 +52,10 @@ class ObjectOptions:
         tolerance: In bins (thousandths of the picture's side). Greedy decoding writes the location around which most
             probability lies within so many bins; 0: the likeliest.
         views: How often a picture is asked about: 1, 2 (mirrored too), 4 (and both upside down), 8 (and all with x and
-            y swapped); what was found is put together (`views.together`). Expressions such as "the left dog" are
-            asked once. Training is as ever.
+            y swapped); what was found is put together (`sightings`). Expressions such as "the left dog" are asked
+            once. Training is as ever.
+        tiles: N: besides the whole picture, N times N overlapping parts of it are asked about, enlarged, in as many
+            views; for objects that are small in large pictures. 1: there are none.
         min_score: Objects with a lower score are left out of answers, for showing them; average precision loses by it.
     """
 
@@ -66,6 +69,7 @@ class ObjectOptions:
     overlap: float = 1.0
     tolerance: int = 0
     views: int = 1
+    tiles: int = 1
     min_score: float = 0.0
 
     def __post_init__(self) -> None:
@@ -81,8 +85,10 @@ class ObjectOptions:
             problems.append(f"options.max_boxes: expected 1 or more, got {self.max_boxes}")
         if not 0 <= self.tolerance <= LAST_BIN:
             problems.append(f"options.tolerance: expected 0 to {LAST_BIN}, got {self.tolerance}")
-        if self.views not in COUNTS:
-            problems.append(f"options.views: expected {', '.join(map(str, COUNTS))}, got {self.views}")
+        if self.views not in VIEWS:
+            problems.append(f"options.views: expected {', '.join(map(str, VIEWS))}, got {self.views}")
+        if not 1 <= self.tiles <= MOST_TILES:
+            problems.append(f"options.tiles: expected 1 to {MOST_TILES}, got {self.tiles}")
         if not 0 <= self.min_score <= 1:
             problems.append(f"options.min_score: expected 0 to 1, got {self.min_score}")
         if not 0 < self.overlap <= 1:
@@ -144,10 +150,10 @@ class ObjectTask(Task):
         return tuple(problems)
 
     def queries(self, record: Record) -> Sequence[Query]:
-        """Returns the lessons' queries for every view of the picture; those that name no classes for one alone."""
+        """Returns the lessons' queries for every look at the picture; those that name no classes for one alone."""
         lessons = self.lessons(record)
-        views = range(self.options.views)
-        return tuple(replace(query, view=view) for view in views for query in lessons if query.labels or not view)
+        taken = looks(self.options.views, self.options.tiles)
+        return tuple(replace(query, look=look) for look in taken for query in lessons if query.labels or look.plain)
 
     def lessons(self, record: Record) -> Sequence[Query]:
         """Returns one query for all classes, or one a class; or that of the record's own prefix.
@@ -184,15 +190,17 @@ class ObjectTask(Task):
         return score * location_confidence(output, box) if self.options.score == "location" else score
 
     def sightings(self, query: Query, output: Output, accepted: Sequence[DecodedBox]) -> list[Sighting]:
-        """Returns the objects of an answer with their scores, their boxes in the picture as it is."""
+        """Returns the objects of an answer that its look shows whole, their boxes in the whole picture as it is."""
+        moved = [(box, whole_bins(box.bins, query.look)) for box in accepted]
         return [
-            Sighting(replace(box, bins=upright_bins(box.bins, query.view)), self.score(output, box), query.view)
-            for box in accepted
+            Sighting(replace(box, bins=bins), self.score(output, box), query.look)
+            for box, bins in moved
+            if shows(query.look, bins)
         ]
 
     def shown(self, sightings: Sequence[Sighting], answers: Sequence[tuple[Query, Output]]) -> list[Found]:
-        """Returns the objects of all views, in their order, that `overlap` and `min_score` do not leave out."""
-        found = together(sightings, len({query.view for query, _ in answers}))
+        """Returns the objects of all looks, in their order, that `overlap` and `min_score` do not leave out."""
+        found = together(sightings, list(dict.fromkeys(query.look for query, _ in answers)))
         found = [one for one in found if one.score >= self.options.min_score]
         return found if self.options.overlap == 1 else distinct(found, self.options.overlap)
 
@@ -274,14 +282,15 @@ def read_answers(
     boxes: Sequence[Box],
     masks: Sequence[Mask] = (),
 ) -> Prediction:
-    """Returns the prediction that a record's answers amount to."""
+    """Returns the prediction that a record's answers amount to, its text that about the picture as it is."""
+    plain = [(query.prompt, output) for query, output in answers if query.look.plain]
     return Prediction(
         record.id,
-        prompt="\n".join(query.prompt for query, _ in answers),
-        text="\n".join(output.text for _, output in answers),
+        prompt="\n".join(prompt for prompt, _ in plain),
+        text="\n".join(output.text for _, output in plain),
         boxes=tuple(boxes),
         masks=tuple(masks),
-        tokens=tuple(pair for _, output in answers for pair in zip(output.tokens, output.logprobs, strict=False)),
+        tokens=tuple(pair for _, output in plain for pair in zip(output.tokens, output.logprobs, strict=False)),
         invalid=invalid,
     )
 

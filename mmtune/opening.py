@@ -1,6 +1,6 @@
 """Pictures of records that a model is about to be asked about, opened while it answers about those before."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
@@ -11,41 +11,53 @@ from mmtune.data.batch import NO_PIXELS
 from mmtune.data.dataset import FaultLog
 from mmtune.errors import DataError
 from mmtune.model import Model
-from mmtune.records import Record
+from mmtune.records import WHOLE, Part, Query, Record
 from mmtune.task import Task
 
 THREADS = 2
-_FEWEST, _MOST = 64, 512  # records of a chunk
+_FEWEST, _MOST = 64, 512  # looks at pictures in a chunk
 _BYTES = 1 << 26  # of a chunk's pictures, two of which are held at a time
 
-Ready = tuple[Record, np.ndarray | None]
+
+class Opened(NamedTuple):
+    """A record that is ready to be asked about.
+
+    Attributes:
+        record: With its size, as the task prepares it.
+        queries: What is asked.
+        pictures: The whole picture, and each part that is asked about, as the model takes it; `NO_PIXELS` where a model
+            that sees is asked without a picture, None for a text model.
+    """
+
+    record: Record
+    queries: tuple[Query, ...]
+    pictures: Mapping[Part, np.ndarray | None]
 
 
-def opened(model: Model, task: Task, record: Record) -> Ready:
-    """Returns a record with its size, as the task prepares it, and its picture as the model takes it.
-
-    Returns:
-        Pixels, `NO_PIXELS` where a model that sees is asked without a picture, or None for a text model.
+def opened(model: Model, task: Task, record: Record) -> Opened:
+    """Opens a record's picture.
 
     Raises:
-        DataError: When the picture cannot be opened.
+        DataError: When it cannot be opened.
+        UsageError: When the record has not what the task asks about.
     """
-    if model.image_size is None:
-        return record, None
-    if not task.needs_picture or record.picture is None:
-        return record, NO_PIXELS
+    if model.image_size is None or not task.needs_picture or record.picture is None:
+        return Opened(record, tuple(task.queries(record)), {WHOLE: None if model.image_size is None else NO_PIXELS})
     image = record.picture.open()
-    return task.prepared(replace(record, size=record.size or image.size)), model.pixels(image)
+    record = task.prepared(replace(record, size=record.size or image.size))
+    queries = tuple(task.queries(record))
+    parts = dict.fromkeys([WHOLE, *(query.look.part for query in queries)])
+    return Opened(record, queries, {part: model.pixels(image, part) for part in parts})
 
 
 def opened_ahead(
     model: Model, task: Task, records: Sequence[Record], log: FaultLog
-) -> Generator[tuple[int, list[Ready | None]], None, None]:
+) -> Generator[tuple[int, list[Opened | None]], None, None]:
     """Yields chunks of records with their pictures: the place of the first, and an entry a record.
 
     Those that cannot be asked about are None and logged.
     """
-    size = chunk_size(model)
+    size = chunk_size(model, task, records)
     pool = ThreadPoolExecutor(THREADS)
 
     def begin(start: int) -> list[tuple[Record, Future]]:
@@ -61,11 +73,14 @@ def opened_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def chunk_size(model: Model) -> int:
+def chunk_size(model: Model, task: Task, records: Sequence[Record]) -> int:
     """Returns how many records are opened at once: many, so that rows of a batch seldom wait for the last answers."""
     if model.image_size is None:
         return _MOST
-    return min(_MOST, max(_FEWEST, _BYTES // (3 * model.image_size**2)))
+    asked = next((record for record in records if task.unasked(record) is None), None)
+    looks = 1 if asked is None else max(1, len({query.look for query in task.queries(asked)}))
+    fit = _BYTES // (3 * model.image_size**2)
+    return max(1, min(_MOST, max(_FEWEST, fit)) // looks)
 
 
 class _NotAsked(NamedTuple):
@@ -75,7 +90,7 @@ class _NotAsked(NamedTuple):
     problem: str
 
 
-def _prepared(model: Model, task: Task, record: Record) -> Ready | _NotAsked:
+def _prepared(model: Model, task: Task, record: Record) -> Opened | _NotAsked:
     if (problem := task.unasked(record)) is not None:
         return _NotAsked("no prompt", f"{problem}; the record was left out")
     if task.needs_picture and record.picture is None:
@@ -86,7 +101,7 @@ def _prepared(model: Model, task: Task, record: Record) -> Ready | _NotAsked:
         return _NotAsked("unreadable picture", str(error))
 
 
-def _logged(record: Record, ready: Ready | _NotAsked, log: FaultLog) -> Ready | None:
+def _logged(record: Record, ready: Opened | _NotAsked, log: FaultLog) -> Opened | None:
     if isinstance(ready, _NotAsked):
         log.add(record.source, record.id, ready.kind, ready.problem)
         return None

@@ -176,6 +176,40 @@ class Span:
 Target = tuple[Span, ...]
 
 
+Part = tuple[float, float, float, float]
+"""Edges y0, x0, y1, x1 of a part of a picture, in fractions of its height and width."""
+
+WHOLE: Part = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a picture is shown when it is asked about.
+
+    Attributes:
+        view: Number that says how it is mirrored and turned (`looks.turned`); 0: as it is.
+        part: What of it is shown.
+    """
+
+    view: int = 0
+    part: Part = WHOLE
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the whole picture as it is."""
+        return self.view == 0 and self.part == WHOLE
+
+    @property
+    def area(self) -> float:
+        """The fraction of the picture that is shown."""
+        y0, x0, y1, x1 = self.part
+        return (y1 - y0) * (x1 - x0)
+
+
+PLAIN = Look()
+"""The whole picture as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """One question to the model about one record.
@@ -184,13 +218,13 @@ class Query:
         prompt: The prefix, such as "detect cat ; dog"; a newline that closes it may be left out.
         labels: The classes that the prompt asks for, where the task has classes.
         closed: Whether a newline closes the prompt; else the answer goes on right behind its last character.
-        view: How the picture is mirrored and turned before it is asked about (`views`); 0: as it is.
+        look: How the picture is shown.
     """
 
     prompt: str
     labels: tuple[str, ...] = ()
     closed: bool = True
-    view: int = 0
+    look: Look = PLAIN
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ from mmtune.decoding.requests import Request, check_sizes
 from mmtune.decoding.stream import EVERY, stream
 from mmtune.errors import UsageError
 from mmtune.evaluation import fitting_task, token_budget
+from mmtune.looks import shown
 from mmtune.model import Model
 from mmtune.opening import opened
 from mmtune.predicting import Answer, asked_record, asked_task
 from mmtune.records import Output, Query, Record
 from mmtune.task import Task
-from mmtune.views import in_views
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,11 @@ def ask(
     record = asked_record(image, prompt)
     if (problem := adapter.unasked(record)) is not None:
         raise UsageError(problem)
-    record, pixels = opened(model, adapter, record)
-    queries = tuple(adapter.queries(record))
-    pictures = in_views(pixels, queries)
-    grammars = {query.labels: adapter.grammar(query, tokenizer) for query in queries if not query.view}
+    record, queries, pictures = opened(model, adapter, record)
+    grammars = {query.labels: adapter.grammar(query, tokenizer) for query in queries if query.look.plain}
     requests = tuple(
-        Request(tokenizer.prompt(query.prompt, query.closed), pictures[query.view], grammars[query.labels], row=place)
-        for place, query in enumerate(queries)
+        Request(tokenizer.prompt(query.prompt, query.closed), picture, grammars[query.labels], row=place)
+        for place, (query, picture) in enumerate(zip(queries, shown(pictures, queries), strict=True))
     )
     most = token_budget(model, adapter, [record]) if max_tokens is None else max_tokens
     check_sizes(requests, [most] * len(requests), batch_size=1)

@@ -10,7 +10,7 @@ import numpy as np
 from mmtune.codecs.boxes import box_spans, decode_boxes, from_bins
 from mmtune.object_task import ObjectOptions, ObjectTask, arranged, box_items, read_answers
 from mmtune.records import Box, Output, Prediction, Query, Record, Target
-from mmtune.views import Sighting
+from mmtune.sightings import Sighting
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -18,9 +18,10 @@ from mmtune.codecs.masks import MaskCodec
 from mmtune.data.masks import mask_area, mask_edges
 from mmtune.data.suffixes import asked_classes, decoded_texts, names_all_classes
 from mmtune.errors import ModelError, RecipeError, UsageError
+from mmtune.looks import upright
 from mmtune.object_task import ObjectOptions, ObjectTask, arranged, box_items, read_answers
-from mmtune.records import Box, Mask, Output, Prediction, Query, Record, Span, Target
-from mmtune.views import Found, Sighting, together, upright
+from mmtune.records import PLAIN, Box, Mask, Output, Prediction, Query, Record, Span, Target
+from mmtune.sightings import Found, Sighting, together
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -117,7 +118,7 @@ class Segmentation(ObjectTask):
         if record.masks or record.size is None or not record.texts:
             return record
         told = [Sighting(item, 1.0) for item in decoded_texts(record).boxes if item.segs and _has_area(item)]
-        _, masks = self._masks(together(told, 1), record.size)
+        _, masks = self._masks(together(told, [PLAIN]), record.size)
         masks = [replace(mask, score=None) for mask in masks]
         return replace(record, masks=tuple(mask for mask in masks if mask_area(mask.size, mask.counts)))
 
@@ -267,7 +268,7 @@ class Segmentation(ObjectTask):
         decoded = iter(self.codec.decode(codes.reshape(-1, SEGMENTS)))
         boxes, masks = [], []
         for one in found:
-            views = [upright(next(decoded), sighting.view) for sighting in one.sightings]
+            views = [upright(next(decoded), sighting.look.view) for sighting in one.sightings]
             box = Box(one.box.label, *from_bins(one.box.bins, size), score=one.score)
             part, corner = paste_part(np.mean(views, axis=0), _edges(box), size)
             boxes.append(box)

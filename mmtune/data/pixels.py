@@ -1,12 +1,13 @@
 """Pictures as the vision tower takes them."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmtune.errors import UsageError
-from mmtune.records import Picture
+from mmtune.records import WHOLE, Part, Picture
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -44,7 +45,9 @@ def to_image(picture: Any) -> "Image.Image":
     )
 
 
-def to_square(picture: Any, size: int, resample: str = "bilinear", draft: bool = False) -> np.ndarray:
+def to_square(
+    picture: Any, size: int, resample: str = "bilinear", draft: bool = False, part: Part = WHOLE
+) -> np.ndarray:
     """Returns a picture squeezed to the model's square, (size, size, 3) uint8.
 
     No crop and no aspect keeping: PaliGemma was trained so, and boxes stay fractions of the whole picture. With
@@ -56,14 +59,23 @@ def to_square(picture: Any, size: int, resample: str = "bilinear", draft: bool =
         resample: A key of `RESAMPLING`.
         draft: Whether JPEG files are decoded at a fraction of their size, as near as that comes to the square's from
             above. Pixels then differ a little from those of the whole picture.
+        part: What of the picture is shown.
     """
     from PIL import Image
 
     from mmtune.data.images import FilePicture, open_small
 
-    if isinstance(picture, np.ndarray) and picture.shape == (size, size, 3) and picture.dtype == np.uint8:
+    if (
+        part == WHOLE
+        and isinstance(picture, np.ndarray)
+        and picture.shape == (size, size, 3)
+        and picture.dtype == np.uint8
+    ):
         return picture
     if draft and isinstance(picture, str | Path):
         picture = FilePicture(Path(picture))
-    image = open_small(picture, size) if draft and isinstance(picture, Picture) else to_image(picture)
-    return np.asarray(image.resize((size, size), Image.Resampling(RESAMPLING[resample])))
+    y0, x0, y1, x1 = part
+    enough = math.ceil(size / min(y1 - y0, x1 - x0))
+    image = open_small(picture, enough) if draft and isinstance(picture, Picture) else to_image(picture)
+    edges = (x0 * image.width, y0 * image.height, x1 * image.width, y1 * image.height)
+    return np.asarray(image.resize((size, size), Image.Resampling(RESAMPLING[resample]), edges))

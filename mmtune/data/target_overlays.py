@@ -54,7 +54,7 @@ def reread(record: Record, task: Task) -> Prediction:
     answers = [
         (query, Output("".join(span.text for span in target)))
         for query in task.queries(record)
-        if not query.view
+        if query.look.plain
         for target in task.targets(record, query)[:1]
     ]
     return task.parse(record, answers)

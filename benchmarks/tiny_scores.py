@@ -17,7 +17,7 @@ from mmtune.model import Model
 
 _BOXES, _MASKS = ("AP", "AP50", "APs", "APm"), ("mIoU", "AP", "AP50")
 _VIEWS = {"views": 8}
-_TILES = _VIEWS | {"tiles": 2}
+_TILES = {"views": 2, "tiles": 2}
 
 ROWS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "detection": ("detection", {}, _BOXES),

@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from mmtune.models.build import without_values
+
 GEMMA = {
     "vocabulary_size": 256,
-    "num_layers": 4,
+    "num_layers": 2,
     "num_query_heads": 4,
     "num_key_value_heads": 2,
     "hidden_dim": 48,
@@ -32,13 +34,16 @@ VISION = {
 def randomise(backbone, seed=0):
     """Gives every weight values of a trained model's size: fresh norms and biases are constants that hide faults."""
     rng = np.random.default_rng(seed)
+    llama = type(backbone).__name__.startswith("Llama")
     for variable in backbone.weights:
-        value = np.asarray(variable)
-        spread = 0.3 if value.ndim == 1 else 0.9 * max(value.std(), 0.05)
-        variable.assign(value * (value.ndim == 1) + rng.normal(0, spread, value.shape).astype("float32"))
+        shape = variable.shape
+        if len(shape) == 1:
+            middle, spread = float(variable.name == "gamma" or (llama and variable.name == "scale")), 0.3
+        else:
+            middle, spread = 0.0, 0.9 * max(np.sqrt(2 / (np.prod(shape[:-1]) + shape[-1])), 0.05)
+        variable.assign(rng.normal(middle, spread, shape).astype("float32"))
     # A final norm of random sign: with tied embeddings the likeliest next token would else be the same one again.
-    offset = 0.0 if type(backbone).__name__.startswith("Llama") else 1.0
-    backbone.layer_norm.scale.assign(rng.normal(0, 1, backbone.hidden_dim).astype("float32") - offset)
+    backbone.layer_norm.scale.assign(rng.normal(0, 1, backbone.hidden_dim).astype("float32") - (not llama))
     return backbone
 
 
@@ -48,13 +53,17 @@ def make(family, **changes):
     import keras_hub
 
     keras.utils.set_random_seed(0)
+    settings, cls = dict(GEMMA), keras_hub.models.GemmaBackbone
     if family == "llama3":
-        settings = {k: v for k, v in GEMMA.items() if k != "head_dim"} | {"hidden_dim": 64, "rope_max_wavelength": 500}
-        return randomise(keras_hub.models.Llama3Backbone(**(settings | changes)))
-    settings = dict(GEMMA)
+        settings |= {"hidden_dim": 64, "rope_max_wavelength": 500}
+        del settings["head_dim"]
+        cls = keras_hub.models.Llama3Backbone
     if family.endswith("2"):
         settings |= GEMMA_2
     if family.startswith("pali"):
         settings |= VISION | {"num_key_value_heads": 1}
-        return randomise(keras_hub.models.PaliGemmaBackbone(**(settings | changes)))
-    return randomise(keras_hub.models.GemmaBackbone(**(settings | changes)))
+        cls = keras_hub.models.PaliGemmaBackbone
+    # To draw Keras' own first values a program is compiled for each shape, for longer than most tests take.
+    with without_values():
+        backbone = cls(**(settings | changes))
+    return randomise(backbone)

@@ -138,7 +138,7 @@ def test_each_module_counts(family):
 
 
 def test_query_shares_a_between_heads():
-    backbone = make("gemma2")
+    backbone = make("gemma2", num_layers=3)
     lora = randomise(make_lora(backbone, config()))
     path = "model.layers.2.self_attn.q_proj"
     a, b = (np.asarray(lora.table[path][name], np.float64) for name in "ab")

@@ -29,7 +29,7 @@ VISION_OUTPUTS = 4 * 32 + 64 + 32
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("rank", [1, 4, 7])
 def test_number_of_trainable_parameters(family, rank):
-    backbone = make(family)
+    backbone = make(family, num_layers=4)
     decoder = make_lora(backbone, LoRA(rank=rank))
     assert decoder.count == rank * 4 * sum(DECODER_SUMS[family])
     assert decoder.count == sum(int(np.prod(v.shape)) for v in decoder.trainable_variables)
@@ -73,12 +73,12 @@ def test_number_of_trainable_parameters(family, rank):
     ids=["name", "name in both", "vision name", "projector", "pattern in vision", "pattern and name"],
 )
 def test_targets(options, expected):
-    lora = make_lora(make("paligemma2"), LoRA(rank=2, **options))
+    lora = make_lora(make("paligemma2", num_layers=4), LoRA(rank=2, **options))
     assert list(lora.table) == expected
 
 
 def test_paths_of_text_models():
-    backbone = make("llama3")
+    backbone = make("llama3", num_layers=4)
     assert list(make_lora(backbone, LoRA(targets=("o_proj",))).table) == [
         f"model.layers.{i}.self_attn.o_proj" for i in range(4)
     ]
@@ -99,7 +99,7 @@ def test_paths_of_text_models():
 )
 def test_unknown_target(options, message):
     with pytest.raises(ModelError, match=message) as error:
-        make_lora(make("paligemma2"), LoRA(**options))
+        make_lora(make("paligemma2", num_layers=4), LoRA(**options))
     assert "\n" not in str(error.value)
 
 
@@ -142,7 +142,7 @@ def test_former_module_paths(former, now):
 
 def test_initial_weights():
     """`a` is uniform within 1 / sqrt(inputs) and differs between modules and seeds."""
-    backbone = make("gemma2")
+    backbone = make("gemma2", num_layers=4)
     lora = make_lora(backbone, LoRA(rank=32))
     down, up = (np.asarray(lora.table[f"model.layers.0.mlp.{name}"]["a"]) for name in ("down_proj", "up_proj"))
     assert np.abs(down).max() <= 64**-0.5
@@ -156,7 +156,7 @@ def test_initial_weights():
 
 
 def test_select_keeps_the_models_order():
-    paths = list(linear_kernels(read_spec(make("gemma2")), model_variables(make("gemma2"))))
+    paths = list(linear_kernels(read_spec(make("gemma2", num_layers=4)), model_variables(make("gemma2", num_layers=4))))
     assert select(paths, LoRA(targets=("down_proj", "q_proj")))[:3] == [
         "model.layers.0.self_attn.q_proj",
         "model.layers.0.mlp.down_proj",

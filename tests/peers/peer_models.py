@@ -26,7 +26,7 @@ def pair(family, keras=None, **changes):
     """
     torch.manual_seed(0)
     theirs = randomise(build(family, changes)).eval()
-    backbone = make(family, **(keras or {}))
+    backbone = make(family, **({"num_layers": 4} | (keras or {})))
     copy(theirs, backbone)
     return theirs, backbone
 

@@ -107,11 +107,17 @@ def test_accumulation_updates_every_second_batch(tmp_path, scenes):
     assert np.mean([np.mean(a < 1e-4) for a in apart]) > 0.98
 
 
+@pytest.fixture(scope="module")
+def plain_losses(tmp_path_factory, scenes):
+    folder = tmp_path_factory.mktemp("plain")
+    run(folder, scenes, full=True)
+    return [float(row["loss"]) for row in rows(folder)]
+
+
 @pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"rematerialise": "full"}, {"rematerialise": "dots"}])
-def test_precision_and_rematerialisation_keep_the_loss(tmp_path, scenes, settings):
-    run(tmp_path / "plain", scenes, full=True)
-    run(tmp_path / "other", scenes, full=True, **settings)
-    plain, other = ([float(row["loss"]) for row in rows(tmp_path / name)] for name in ("plain", "other"))
+def test_precision_and_rematerialisation_keep_the_loss(tmp_path, scenes, plain_losses, settings):
+    run(tmp_path, scenes, full=True, **settings)
+    plain, other = plain_losses, [float(row["loss"]) for row in rows(tmp_path)]
     assert other == pytest.approx(plain, rel=3e-2 if "precision" in settings else 2e-5)
 
 

@@ -40,6 +40,22 @@ def few_programs() -> Iterator[None]:
         gc.collect()
 
 
+@pytest.fixture(scope="module")
+def quick_compiles() -> Iterator[None]:
+    """Compiles what a module, and each command that it starts, runs with few optimisations: in half of the time.
+
+    For tests of what runs write, save and say. Those of numbers, speed and memory take programs as users have them.
+    """
+    import jax
+
+    name = "jax_disable_most_optimizations"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name.upper(), "1")
+        jax.config.update(name, True)
+        yield
+        jax.config.update(name, False)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data sets and gold scores beside the checkout, which is no part of the project."""

@@ -143,11 +143,12 @@ def run_page(page: Path, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory) -> Iterator[None]:
+def quick(tmp_path_factory, quick_compiles) -> Iterator[None]:
     """A smaller embedded model (a layer where it has four), a smaller quickstart, and a terminal of fixed width.
 
-    Pages run the same programs again and again: they are compiled in haste, and a folder keeps them.
+    Pages run the same programs again and again: a folder keeps them.
     """
+    del quick_compiles
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
@@ -159,7 +160,6 @@ def quick(tmp_path_factory) -> Iterator[None]:
         "jax_compilation_cache_dir": (str(tmp_path_factory.mktemp("compiled")), None),
         "jax_persistent_cache_min_compile_time_secs": (0.0, 1.0),
         "jax_persistent_cache_min_entry_size_bytes": (-1, 0),
-        "jax_disable_most_optimizations": (True, False),
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, (value, _) in changes.items():

@@ -14,6 +14,8 @@ from mmtune.models.load import load
 from mmtune.models.lora_config import LoRA
 from mmtune.models.tiny import tiny_tokenizer
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 
 def tuned(family="paligemma2", **changes):
     """A small model with an adapter that changes its answers."""

@@ -10,6 +10,8 @@ import mmtune
 from mmtune.model import Model
 from mmtune.model_card import model_card
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 yaml = pytest.importorskip("yaml")
 
 

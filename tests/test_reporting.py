@@ -16,6 +16,8 @@ from mmtune.prediction_files import read_predictions, write_predictions
 from mmtune.recipe import read_recipe, write_recipe
 from mmtune.reporting import read_run
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 
 @pytest.mark.parametrize("name", TASKS)
 def test_predictions_are_read_as_they_were_written(tmp_path, name):

@@ -17,6 +17,8 @@ from mmtune.predicting import predict
 from mmtune.recipe import Recipe, write_recipe
 from mmtune.streaming import ask, stream_answers
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 
 @pytest.fixture(scope="module")
 def model():

@@ -18,7 +18,10 @@ CONTRAST = "\n".join(Path(__file__).with_name("contrast.js").read_text().splitli
 DESKTOP, PHONE = (1280, 900), (390, 844)
 SECOND = 1000
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt install chromium)")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt install chromium)"),
+    pytest.mark.usefixtures("quick_compiles"),
+]
 
 
 @pytest.fixture(scope="module")

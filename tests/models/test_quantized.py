@@ -135,8 +135,7 @@ def test_a_quantised_model_is_small(scheme, most):
     assert all(variable.value is not None for variable in jax.tree.leaves(after.variables))
 
 
-@pytest.mark.parametrize("dora", [False, True])
-@pytest.mark.parametrize("scheme", ["int8", "int4"])
+@pytest.mark.parametrize(("scheme", "dora"), [("int8", False), ("int4", True)])
 def test_an_adapter_trains_on_quantised_weights_and_is_saved_with_its_run(scheme, dora, tmp_path):
     run_of = mmtune.train(
         "tiny",

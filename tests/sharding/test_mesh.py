@@ -11,6 +11,8 @@ import mmtune
 from mmtune.errors import UsageError
 from mmtune.sharding.mesh import parse_mesh
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 PROGRAM = """
 import sys, mmtune
 from mmtune.recipe import Recipe

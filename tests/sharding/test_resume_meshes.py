@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 PROGRAM = Path(__file__).parents[1] / "training" / "cut_program.py"
 STEPS = 9

@@ -16,6 +16,8 @@ from mmtune.models.tiny import tiny_tokenizer
 from mmtune.training import results
 from mmtune.training.sums import damage, write_sums
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 
 @pytest.fixture(scope="module")
 def scenes():

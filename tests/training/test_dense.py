@@ -14,6 +14,8 @@ from mmtune.recipe import Dense, Recipe
 from mmtune.records import Box
 from mmtune.training.plan import Batch, Shape, Supervised
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 SIDE = 10
 
 

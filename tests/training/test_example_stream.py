@@ -16,6 +16,8 @@ from mmtune.registry import task_class
 from mmtune.training.example_stream import gather
 from mmtune.training.plan import Plan, Shape, choose_shapes
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 
 def texts(count, longest=None):
     """Conversations of one word each, one of them longer where that is asked for."""

@@ -63,7 +63,8 @@ def factors(folder, factor):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_kept_and_live_tokens_train_the_same_adapter(tmp_path, scenes, encoded, precision):
     for features in ("off", "auto", "disk"):
-        run(tmp_path / features, scenes, features, precision=precision, cache={"folder": str(tmp_path / "kept")})
+        held = {"folder": str(tmp_path / "kept")}
+        run(tmp_path / features, scenes, features, precision=precision, cache=held, steps=4, batch_size=3)
         assert sum(encoded) == {"off": 0, "auto": 6, "disk": 12}[features]
     tolerance = 1e-6 if precision == "float32" else 2e-2
     for features in ("auto", "disk"):

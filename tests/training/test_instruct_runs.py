@@ -15,6 +15,8 @@ from mmtune.models.tiny import tiny_tokenizer
 from mmtune.records import Record, Turn
 from mmtune.tasks.instruct import Instruct
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 FAMILIES = {"gemma": "gemma2", "llama3": "llama3"}
 LESSONS = [
     {"messages": [{"role": "user", "content": "what is red?"}, {"role": "assistant", "content": "a colour"}]},

@@ -12,6 +12,8 @@ from mmtune.training.pretrain import Plan, Pretraining
 from mmtune.training.pretrain_feed import Feed
 from mmtune.training.pretrain_scenes import COUNTS, SampleMaker
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 
 @pytest.fixture(scope="module")
 def maker():

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 STEPS = 12
 TRAIN = [sys.executable, "-m", "mmtune", "train"]
 RUN = [

@@ -8,6 +8,8 @@ import pytest
 
 from mmtune.training.soundness import Soundness
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 VOCABULARY = 2176
 GUESS = math.log(VOCABULARY)
 

@@ -20,7 +20,6 @@ MOST_TILES = 4
 
 _MIRRORED, _UPSIDE_DOWN, _SWAPPED = 1, 2, 4  # bits of a view; x and y are swapped first
 
-_SHARED = 1 / 3  # of a tile's side that its neighbour shows too
 _NEAR = 20  # bins of a look: nearer to where a tile was cut, an edge is that of the tile
 
 
@@ -31,10 +30,9 @@ def looks(views: int, tiles: int) -> tuple[Look, ...]:
         views: One of `VIEWS`.
         tiles: Along a side, 1 to 4; 1: there are none. Neighbours share a third of their side.
     """
-    side = 1 / (tiles - (tiles - 1) * _SHARED)
-    starts = [place * (1 - _SHARED) * side for place in range(tiles)] if tiles > 1 else []
-    # The last tile ends at the border itself, whatever rounding says: nothing is cut there.
-    edges = [(start, min(1.0, start + side) if start != starts[-1] else 1.0) for start in starts]
+    # In steps of two thirds of a tile's side: the last tile ends at the border exactly, where nothing is cut.
+    thirds = 2 * tiles + 1
+    edges = [(2 * place / thirds, (2 * place + 3) / thirds) for place in range(tiles)] if tiles > 1 else []
     parts = [WHOLE, *((y0, x0, y1, x1) for y0, y1 in edges for x0, x1 in edges)]
     return tuple(Look(view, part) for part in parts for view in range(views))
 
@@ -84,11 +82,9 @@ def whole_bins(bins: Bins, look: Look) -> Bins:
     """Returns the edges of a box in the whole picture as it is, of those in a look."""
     y0, x0, y1, x1 = upright_bins(bins, look.view)
     top, left, bottom, right = look.part
-    if look.part == WHOLE:
-        return y0, x0, y1, x1
-    rows, columns = (top * LAST_BIN, bottom - top), (left * LAST_BIN, right - left)
-    y0, y1 = (round(rows[0] + rows[1] * edge) for edge in (y0, y1))
-    x0, x1 = (round(columns[0] + columns[1] * edge) for edge in (x0, x1))
+    height, width = bottom - top, right - left
+    y0, y1 = (round(top * LAST_BIN + height * edge) for edge in (y0, y1))
+    x0, x1 = (round(left * LAST_BIN + width * edge) for edge in (x0, x1))
     return y0, x0, y1, x1
 
 

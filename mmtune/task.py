@@ -33,7 +33,8 @@ class Task(abc.ABC):
         needs_prompt: Whether nothing can be asked about a picture without a prompt of its own, such as a question.
         scores_truth: Whether evaluation also asks how likely the right answers are (`Prediction.truth`).
         lossy: Metrics in which even a perfect answer falls short, as targets say less than the truth.
-        headline: The metric by which checkpoints are compared; larger is better unless `headline_falls`.
+        headline: The metric by which checkpoints are compared unless the recipe names another.
+        falling: Metrics of which smaller is better, such as error rates; of all others larger is.
         Options: A frozen dataclass of the task's options, all with defaults.
     """
 
@@ -44,7 +45,7 @@ class Task(abc.ABC):
     scores_truth: ClassVar[bool] = False
     lossy: ClassVar[tuple[str, ...]] = ()
     headline: ClassVar[str]
-    headline_falls: ClassVar[bool] = False
+    falling: ClassVar[tuple[str, ...]] = ()
     Options: ClassVar[type]
 
     def __init__(self, classes: Sequence[str] = (), options: Any = None):

@@ -62,7 +62,7 @@ class Instruct(Task):
     needs_picture: ClassVar[bool] = False
     scores_truth: ClassVar[bool] = True
     headline: ClassVar[str] = "perplexity"
-    headline_falls: ClassVar[bool] = True
+    falling: ClassVar[tuple[str, ...]] = ("perplexity",)
     Options: ClassVar[type] = InstructOptions
     options: InstructOptions
 

@@ -62,7 +62,7 @@ class OCR(TextTask):
 
     name: ClassVar[str] = "ocr"
     headline: ClassVar[str] = "CER"
-    headline_falls: ClassVar[bool] = True
+    falling: ClassVar[tuple[str, ...]] = ("CER", "WER")
     Options: ClassVar[type] = OCROptions
     options: OCROptions
 

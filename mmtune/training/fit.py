@@ -247,7 +247,8 @@ def _run(
     assert recipe.steps
     assert recipe.eval_every
     assert recipe.save_every
-    falls = task.headline_falls
+    metric = recipe.metric or task.headline
+    falls = metric in task.falling
     watch = Watch(
         logs,
         plan,
@@ -266,7 +267,7 @@ def _run(
         progress=progress,
         evaluate=(lambda: _evaluate(model, task, limited, display).metrics) if limited else None,
         better=(lambda a, b: a < b) if falls else (lambda a, b: a > b),
-        metric=recipe.metric or task.headline,
+        metric=metric,
         eval_every=recipe.eval_every,
         save_every=recipe.save_every,
         first_eval=recipe.dense.steps + 1,

@@ -35,7 +35,7 @@ def targets(*texts, **options):
 def test_registered():
     assert task_class("ocr") is OCR
     assert OCR.headline in OCR().metric().compute()
-    assert OCR.headline_falls
+    assert OCR.falling == ("CER", "WER")
 
 
 @pytest.mark.parametrize(

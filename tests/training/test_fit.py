@@ -242,13 +242,6 @@ def test_early_stopping(tmp_path, scenes):
     assert (again.folder / "adapter.safetensors").read_bytes() == adapter
 
 
-def test_the_best_weights_are_kept(tmp_path, scenes):
-    done = run(tmp_path, scenes, val=scenes[:2], steps=4, eval_every=1, full=True)
-    result = json.loads((done.folder / "metrics.json").read_text())
-    logged = {row["step"]: float(row["AP"]) for row in rows(tmp_path) if row["AP"]}
-    assert result["metrics"]["AP"] == pytest.approx(max(logged.values()), abs=1e-6)
-
-
 def test_a_validation_fraction_is_held_back(tmp_path, scenes):
     done = run(tmp_path, scenes, val=0.25)
     assert json.loads((done.folder / "metrics.json").read_text())["n"] == 3

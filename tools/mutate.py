@@ -226,12 +226,12 @@ def main(
     ]
     if listed:
         for mutant in chosen:
-            typer.echo(f"{mutant.name:<36}{mutant.file:<36}{mutant.why}")
+            typer.echo(f"{mutant.name:<42}{mutant.file:<36}{mutant.why}")
         return
     results = []
     for result in run_mutants(chosen, seconds=seconds):
         results.append(result)
-        typer.echo(f"{result.status:<10}{result.seconds:6.1f} s  {result.mutant.name:<36}{result.detail}")
+        typer.echo(f"{result.status:<10}{result.seconds:6.1f} s  {result.mutant.name:<42}{result.detail}")
     counts = Counter(result.status for result in results)
     told = ", ".join(f"{counts[status]} {status}" for status in (KILLED, SURVIVED, TIMED_OUT, INVALID))
     typer.echo(f"{len(results)} mutants: {told}")

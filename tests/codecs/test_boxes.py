@@ -153,6 +153,13 @@ def test_noise_boxes_have_no_loss_on_their_coordinates():
         Span("<loc1023><loc1023><loc1023><loc1023>", 0.0),
         Span(" <unused0>"),
     )
+    assert box_spans(boxes[:2], (1, 1), segments=[[1, 2], [3, 4]], segment_weight=0.5) == (
+        Span("<loc0000><loc0000><loc1023><loc1023>"),
+        Span("<seg001><seg002>", 0.5),
+        Span(" cat ; "),
+        Span("<loc0000><loc0000><loc1023><loc1023><seg003><seg004>", 0.0),
+        Span(" <unused0>"),
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from mmtune.codecs.plain_text import plain_text
         pytest.param(" a \n\n\u00a0 b\t", {"white_space": "collapse"}, "a b", id="white space collapsed"),
         pytest.param("ÀB", {"lower_case": True}, "àb", id="lower case"),
         pytest.param("\u1e9e", {"lower_case": True}, "ß", id="capital sharp s"),
+        pytest.param("T\u0308", {"lower_case": True}, "\u1e97", id="composed in lower case alone"),
         pytest.param("שלום abc", {}, "שלום abc", id="logical order"),
     ],
 )

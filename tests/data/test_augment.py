@@ -1,3 +1,4 @@
+import colorsys
 from dataclasses import replace
 
 import numpy as np
@@ -184,3 +185,22 @@ def test_all_wrong_options_are_reported_together():
     assert error.value.problems[0] == "augment.flip: expected 0..1, got 1.5"
     names = [problem.split(":")[0] for problem in error.value.problems]
     assert names == ["augment.flip", "augment.hue", "augment.min_visible", "augment.aspect", "augment.scale"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_hue_turns_around_the_circle(seed):
+    """Red lies where the circle closes: turned either way it stays as bright and as saturated."""
+    image = Image.new("RGB", (2, 2), (255, 0, 0))
+    moved, _ = augment(image, Record("r"), np.random.default_rng(seed), Augment(hue=0.5))
+    turn = np.random.default_rng(seed)
+    turn.random(4)  # of crop, flips and transpose
+    expected = colorsys.hsv_to_rgb(turn.uniform(-1, 1, 4)[3] * 0.5 % 1, 1, 1)
+    np.testing.assert_allclose(np.asarray(moved)[0, 0], 255 * np.array(expected), atol=8)  # a step of 256 hues is 6
+
+
+def test_windows_reach_every_border():
+    image = Image.fromarray(np.arange(36, dtype=np.uint8).reshape(6, 6)).convert("RGB")
+    rng = np.random.default_rng(0)
+    options = Augment(crop=1.0, scale=(0.5, 0.5))
+    corners = {int(np.asarray(augment(image, Record("r"), rng, options)[0])[0, 0, 0]) for _ in range(400)}
+    assert corners == {6 * row + column for row in range(4) for column in range(4)}

@@ -12,7 +12,7 @@ import pytest
 
 from mmtune.data.dataset import FaultLog
 from mmtune.errors import DataError
-from mmtune.metrics.coco import NAMES, TOTALS, IouType
+from mmtune.metrics.coco import NAMES, TOTALS, IouType, coco_scores
 from mmtune.metrics.detection import DetectionMetric, evaluate_coco
 from mmtune.records import Box, Prediction, Record
 
@@ -311,3 +311,18 @@ def _overlap(a, b):
     inner = max(width, 0) * max(height, 0)
     own, other = a.width * a.height, b.width * b.height
     return inner / (own if b.crowd else own + other - inner)
+
+
+def test_each_class_has_its_own_numbers_whatever_the_order_of_ids():
+    truths = [{"image_id": 1, "category_id": n, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 0} for n in (1, 2)]
+    found = [{"image_id": 1, "category_id": 2, "bbox": [0, 0, 9, 9], "area": 81, "score": 1.0}]
+    scores = coco_scores([{"id": 1}], [(2, "found"), (1, "missed")], truths, found, "bbox")
+    assert {name: one["AP"] for name, one in scores["per_class"].items()} == {"found": pytest.approx(1), "missed": 0}
+
+
+def test_the_numbers_of_a_class_count_a_hundred_detections():
+    truth = [Box("a", 20 * n, 0, 20 * n + 10, 10) for n in range(20)]
+    found = [Box("a", box.x0, 0, box.x1, 10, score=0.9 - 0.01 * n) for n, box in enumerate(truth)]
+    scores = _score([(tuple(truth), tuple(found))])
+    assert scores["AP"] == scores["per_class"]["a"]["AP"] == pytest.approx(1)
+    assert scores["AR10"] == pytest.approx(0.5)

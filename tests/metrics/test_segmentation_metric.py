@@ -157,6 +157,8 @@ def test_overlaps_equal_counting_pixels():
     np.testing.assert_allclose(mask_overlaps(*sides), naive)
     edges = [[(1.0, 2.0, 5.0, 9.0), (0.0, 0.0, 3.0, 3.0)], [(3.0, 4.0, 6.0, 10.0), (2.0, 2.0, 2.0, 2.0)]]
     np.testing.assert_allclose(box_overlaps(*edges), [[10 / (28 + 18 - 10), 0], [0, 0]])
+    apart = [(0.0, 0.0, 2.0, 2.0)], [(7.0, 9.0, 9.0, 12.0), (0.0, 5.0, 2.0, 7.0)]  # in both directions, and in one
+    assert box_overlaps(*apart).tolist() == [[0, 0]]
 
 
 def test_matching_takes_the_greatest_first():

@@ -54,6 +54,16 @@ def test_text_families_match_kerashub(family):
     assert_close(logits(weights, spec.text, hidden), backbone.token_embedding(theirs, reverse=True))
 
 
+def test_the_epsilon_of_norms_is_the_backbones():
+    """KerasHub's Gemma backbone does not hand it on to its layers, Llama's does."""
+    backbone = make("llama3", num_layers=1, layer_norm_epsilon=0.1)
+    ids = token_ids()
+    spec, weights, x, positions = inputs(backbone, ids)
+    mask = jnp.broadcast_to(causal(LENGTH), (3, LENGTH, LENGTH))
+    hidden, _ = decode_layers(weights, spec.text, x, positions=positions, mask=mask)
+    assert_close(hidden, backbone({"token_ids": ids, "padding_mask": np.ones_like(ids)}))
+
+
 @pytest.mark.parametrize("family", ["paligemma", "paligemma2"])
 def test_paligemma_matches_kerashub_with_padding(family):
     backbone = make(family)

@@ -48,6 +48,18 @@ def test_steps_are_those_of_the_paper(betas, clip, decay):
     np.testing.assert_allclose(np.asarray(variable.value), wanted, rtol=1e-4, atol=1e-6)
 
 
+def test_muon_moves_the_rest_by_adam_with_the_recipes_betas():
+    rng = np.random.default_rng(0)
+    start, *gradients = rng.normal(size=(4, 6)).astype(np.float32)
+    made = optimizer(name="muon", beta_1=0.7, beta_2=0.9, clip=0.0)
+    variable = keras.Variable(start, name="scale")
+    made.build([variable])
+    for gradient in gradients:
+        made.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+    wanted = adamw(start.astype(np.float64), gradients, rate=0.01, betas=(0.7, 0.9), clip=0.0, decay=0.0)
+    np.testing.assert_allclose(np.asarray(variable.value), wanted, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.usefixtures("quick_compiles")
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_matrices_alone_decay(name):

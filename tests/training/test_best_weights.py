@@ -93,3 +93,18 @@ def test_the_best_weights_are_kept(tmp_path):
     result = json.loads((done.folder / "metrics.json").read_text())
     assert result["metrics"]["perplexity"] == pytest.approx(min(logged), rel=1e-4)
     assert result["best_step"] == logged.index(min(logged)) + 1
+
+
+def test_evaluations_between_take_part_of_the_records(tmp_path, monkeypatch):
+    sizes = []
+
+    def evaluate(_, task, records, *__):
+        sizes.append(len(records))
+        return Evaluation(task.name, task.metric().compute(), (), (), (), task)
+
+    monkeypatch.setattr(fitting, "shared_evaluation", evaluate)
+    data = mmtune.read("shapes:train?n=4&max_objects=1&seed=1", task="detection")
+    how = {"steps": 2, "batch_size": 4, "buckets": 1, "eval_every": 1, "eval_limit": 2, "verbose": False}
+    lora = mmtune.LoRA(rank=2, targets=("q_proj",))
+    mmtune.train(small_model(), task="detection", data=data, val=data[:3], out=tmp_path / "run", lora=lora, **how)
+    assert sizes == [2, 2, 3]  # at the end all

@@ -1,10 +1,15 @@
 """Epochs: the same examples in another order, with other random numbers."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 import mmtune
+from mmtune.codecs.boxes import NOISE_LABEL
 from mmtune.data.augment import Augment
 from mmtune.data.dataset import FaultLog
+from mmtune.data.images import BytesPicture
 from mmtune.models.tiny import tiny_tokenizer
 from mmtune.records import Query, Record
 from mmtune.registry import task_class
@@ -48,5 +53,24 @@ def test_noise_boxes_are_others_in_each_epoch():
     task = cls(data.classes, cls.Options(noise_boxes=3))
     examples = list_examples(list(data), task, tiny_tokenizer(), FaultLog())
     rows = RowMaker(examples, task, tiny_tokenizer(), 28, Augment(), 1)
-    targets = [np.concatenate([np.asarray(suffix) for suffix in rows(0, epoch).suffixes]) for epoch in range(4)]
-    assert len({target.tobytes() for target in targets}) == 4
+    made = [rows(0, epoch) for epoch in range(4)]
+    assert len({np.concatenate(row.suffixes).tobytes() for row in made}) == 4
+    # Behind the places of each noise box a real label is read, and the noise label's first token is to be predicted.
+    first = tiny_tokenizer().encode(f" {NOISE_LABEL}")[0]
+    for row in made:
+        read, taught = np.concatenate(row.suffixes), np.concatenate(row.labels)
+        assert taught[read != taught].tolist() == [first, first]
+
+
+@pytest.mark.parametrize("changes", [Augment(), Augment(flip=0.5)])
+def test_a_picture_that_cannot_be_read_has_no_weight(changes):
+    data = mmtune.read("shapes:train?n=1&max_objects=1", task="detection")
+    broken = replace(data[0], id="broken", picture=BytesPicture(b"no picture", "b"))
+    task = task_class("detection")(data.classes, None)
+    examples = list_examples([data[0], broken], task, tiny_tokenizer(), FaultLog())
+    rows = RowMaker(examples, task, tiny_tokenizer(), 28, changes, 1)
+    sound, black = rows(0, 0), rows(1, 0)
+    assert all(sum(weights) > 0 for weights in sound.weights)
+    assert all(sum(weights) == 0 for weights in black.weights)
+    assert (black.image.shape, black.image.max()) == ((28, 28, 3), 0)
+    assert list(rows.faults) == ["broken"]

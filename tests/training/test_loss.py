@@ -172,6 +172,7 @@ def test_smoothing_equals_cross_entropy_with_a_soft_target():
     predicted = jnp.asarray(rng.normal(size=(2, 3, 2000)).astype("float32"))
     target = rng.integers(0, 2000, (2, 3))
     target[0, 0], target[0, 1] = 900, 1923  # the first and the last location token
+    target[1, 0], target[1, 1] = 899, 1924  # and what stands beside them
     weights = rng.uniform(0.1, 1, (2, 3)).astype("float32")
     loc, deviation, share = 900, 4.0, 0.1
     logprobs = np.asarray(jax.nn.log_softmax(predicted), np.float64)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from backbones import make
 from test_json_tokenizer import MADE, TEXTS
+from vocabularies import LINES, LLAMA_3_CONTROLS, llama_3_library
 
 from mmtune.errors import ModelError
 from mmtune.model import Model
@@ -132,6 +133,39 @@ def test_the_vocabulary_is_the_one_that_was_written(tmp_path, name):
         assert tokenizer.encode(text) == MADE[name].encode(text, add_special_tokens=False).ids, text
     assert tokenizer.start == [MADE[name].token_to_id("<s>")]
     assert tokenizer.eos == MADE[name].token_to_id("</s>")
+
+
+def llama_3(pre):
+    """Adds a vocabulary as Llama 3's, without saying whether bos begins texts."""
+    library = llama_3_library()
+    ids = library.get_vocab(with_added_tokens=True)
+    tokens = sorted(ids, key=lambda token: ids[token])
+
+    def add(writer):
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(pre)
+        writer.add_token_list(tokens)
+        writer.add_token_types([3 if token in LLAMA_3_CONTROLS else 1 for token in tokens])
+        merges = json.loads(library.to_str())["model"]["merges"]
+        writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in merges])
+        writer.add_bos_token_id(ids["<|begin_of_text|>"])
+        writer.add_eos_token_id(ids["<|end_of_text|>"])
+
+    return add
+
+
+def test_llama_3_takes_a_part_that_is_a_token_as_it_is(tmp_path):
+    path = write(tmp_path / "m.gguf", "llama3", backbone_of("llama3"), add=llama_3("llama-bpe"))
+    _, tokenizer = load_gguf(path, "float32")
+    for text in [*LINES, *TEXTS]:
+        assert tokenizer.encode(text) == llama_3_library().encode(text, add_special_tokens=False).ids, text
+    assert tokenizer.start == [tokenizer.bos]
+
+
+def test_bos_begins_no_text_of_byte_pairs_where_the_file_does_not_say(tmp_path):
+    """As in llama.cpp, Llama 3's aside."""
+    path = write(tmp_path / "m.gguf", "llama3", backbone_of("llama3"), add=llama_3("smollm"))
+    assert load_gguf(path, "float32")[1].start == []
 
 
 @pytest.mark.parametrize("packed", [None, gguf.GGMLQuantizationType.Q8_0])

@@ -12,6 +12,7 @@ from mmtune.errors import MmtuneError
 from mmtune.registry import task_class
 from mmtune.reports.charts import line_chart
 from mmtune.reports.log_curves import read_curves
+from mmtune.reports.markup import number
 from mmtune.run_files import LOG, RECIPE
 from mmtune.training.log import metric_names
 
@@ -247,8 +248,7 @@ def _progress_html(status: dict[str, Any], final: dict[str, float]) -> str:
     if status["message"]:
         lines.append(f'<pre class="report" tabindex="0">{escaped(status["message"])}</pre>')
     if final:
-        # COCO's metrics are -1 where nothing of the kind was there to be found.
-        items = "".join(f"<li>{escaped(name)} <b>{value:.3f}</b></li>" for name, value in final.items() if value >= 0)
+        items = "".join(f"<li>{escaped(name)} <b>{number(value)}</b></li>" for name, value in final.items())
         lines.append(f'<p>On what was held back:</p><ul class="scores">{items}</ul>')
     return "".join(lines)
 

@@ -1,20 +1,25 @@
 """Reports and comparisons of run folders, and what `train` and `eval` leave behind."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 from commands import run
+from PIL import Image
 from report_cases import TASKS, answered, run_folder
 
 import mmtune
 from mmtune.errors import DataError, UsageError
+from mmtune.files import write_json
 from mmtune.metrics.resampling import flat
 from mmtune.prediction_files import read_predictions, write_predictions
 from mmtune.recipe import read_recipe, write_recipe
-from mmtune.reporting import read_run
+from mmtune.records import Prediction, Record
+from mmtune.registry import task_class
+from mmtune.reporting import read_run, write_report
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
@@ -235,3 +240,33 @@ def test_train_and_eval_write_a_page(tmp_path, monkeypatch, capsys, name):
     code, _, err = run(capsys, "eval", "run", *asked, "--report", tmp_path)
     assert code == 2
     assert "expected the name of a file, found a folder" in err
+
+
+def test_without_a_true_object_score_and_page_say_a_dash(tmp_path, capsys):
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    truth = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 20, "width": 20}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [],
+    }
+    write_json(tmp_path / "truth.json", truth)
+    write_json(tmp_path / "found.json", [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}])
+    files = ("--truth", tmp_path / "truth.json", "--predictions", tmp_path / "found.json", "--json", "-")
+    code, out, said = run(capsys, "score", "--task", "detection", *files)
+    assert code == 0
+    metrics = json.loads(out)["metrics"]
+    assert {metrics[name] for name in ("AP", "AP50", "AP75", "AR1", "AR10", "AR100")} == {-1}
+    assert re.search(r"AP +│ +- │", said), said
+    assert "-1" not in said
+    for name in ("detection", "segmentation"):
+        task = task_class(name)(("cat",))
+        record = Record("a", boxes=(), image_id=1)
+        pairs = [(record, Prediction("a", "detect cat", ""))]
+        metric = task.metric()
+        metric.update(*pairs[0])
+        write_report(tmp_path / "page.html", task, pairs, metric.compute())
+        page = (tmp_path / "page.html").read_text()
+        assert "-1.0" not in page
+        assert "<strong>-</strong>AP<" in page
+        values = re.findall(r"<bdi>(?:AP\w*|AR\w*|mIoU|boxacc\d+)</bdi></th><td>(.*?)</td>", page)
+        assert values == ["-"] * sum(isinstance(value, float) for value in metric.compute().values())

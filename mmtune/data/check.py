@@ -113,7 +113,8 @@ class CheckReport:
             lines.append(f"sizes: {shown}{more}")
             lines.append("modes: " + ", ".join(f"{mode}: {count}" for mode, count in self.modes.items()))
         if self.ceiling:
-            scores = ", ".join(f"{name} {value:.4f}" for name, value in self.ceiling.items())
+            told = {name: "-" if value == -1 else f"{value:.4f}" for name, value in self.ceiling.items()}
+            scores = ", ".join(f"{name} {value}" for name, value in told.items())
             options = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in self.ceiling_of.items())
             lines.append(f"ceiling: the targets themselves, written as text and read back, score {scores} ({options})")
         if self.overlays:

@@ -13,7 +13,6 @@ from mmtune.errors import DataError
 
 IouType = Literal["bbox", "segm"]
 
-TOTALS = ("AP", "AP50", "AP75", "AR1", "AR10", "AR100")
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """In the order of `COCOeval.stats`; s, m, l: area below 32 squared, up to 96 squared, above it, in pixels."""
 
@@ -43,9 +42,8 @@ def coco_scores(
         iou_type: Which of `bbox` and `segmentation` is compared.
 
     Returns:
-        The twelve of `NAMES` and per_class {name: {"AP", "AP50"}} in the order of `categories`. A size class without
-        truth and a class without truth get pycocotools' -1, as in the official tables; without any truth the six
-        numbers that know no size (`TOTALS`) are 0.
+        The twelve of `NAMES` and per_class {name: {"AP", "AP50"}} in the order of `categories`. What has no truth to
+        be measured by, a size class, a class or all of the data, gets pycocotools' -1, as in the official tables.
     """
     ids = [number for number, _ in categories]
     evaluator = coco_evaluator(images, ids, truths, detections, iou_type)
@@ -53,9 +51,7 @@ def coco_scores(
         evaluator.accumulate()
         evaluator.summarize()
     numbers = [float(value) for value in evaluator.stats]
-    scores: dict[str, Any] = {
-        name: max(number, 0.0) if name in TOTALS else number for name, number in zip(NAMES, numbers, strict=True)
-    }
+    scores: dict[str, Any] = dict(zip(NAMES, numbers, strict=True))
     # (IoU thresholds, recall thresholds, categories by id, sizes, detection limits): all sizes, 100 detections.
     precision = evaluator.eval["precision"][:, :, :, 0, 2]
     row = {number: index for index, number in enumerate(sorted(ids))}

@@ -33,8 +33,8 @@ class DetectionMetric(Metric):
     detection without a score counts with 1.
 
     `compute` gives AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl and per_class {label: {"AP",
-    "AP50"}}. A size class or a class without truth is -1, as pycocotools and the official tables have it; without any
-    truth at all, the six numbers that know no size class are 0.
+    "AP50"}}. What has no truth to be measured by, a size class, a class or all of the records, is -1, as pycocotools
+    and the official tables have it.
 
     Args:
         classes: Labels in the order of per_class; labels met in the truth are added. Detections with a label that has

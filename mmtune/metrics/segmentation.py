@@ -138,12 +138,11 @@ class SegmentationMetric(Metric):
         return images, categories, truths, found
 
     def with_means(self, scores: dict[str, Any]) -> dict[str, Any]:
-        """Returns COCO's scores with mIoU, boxacc50 and boxacc75 (zeros without objects) before those of each class."""
-        count = max(1, len(self._overlaps))
-        accuracies = {
-            _accuracy(least): sum(overlap >= least for overlap in self._box_overlaps) / count for least in BOX_OVERLAPS
-        }
-        means = {"mIoU": math.fsum(self._overlaps) / count, **accuracies}
+        """Returns COCO's scores with mIoU, boxacc50 and boxacc75 before those of each class; -1 without objects."""
+        count = len(self._overlaps)
+        sums = {"mIoU": math.fsum(self._overlaps)}
+        sums |= {_accuracy(least): sum(overlap >= least for overlap in self._box_overlaps) for least in BOX_OVERLAPS}
+        means = {name: value / count if count else -1.0 for name, value in sums.items()}
         totals = {name: value for name, value in scores.items() if name != PER_CLASS}
         return totals | means | {PER_CLASS: scores[PER_CLASS]}
 

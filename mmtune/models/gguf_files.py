@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmtune.errors import ModelError, UsageError, unknown_name
+from mmtune.models.gguf_fields import check_fields, linear_factor
 from mmtune.models.gguf_header import GgufHeader, Packed, read_header
 from mmtune.models.hf_names import HEAD
 from mmtune.models.safetensor_files import Place
@@ -148,22 +149,35 @@ class GgufFile(Mapping[str, Place]):
             "head_dim": head_dim,
             "rms_norm_eps": self.value("attention.layer_norm_rms_epsilon"),
             "rope_theta": self.value("rope.freq_base", 10_000.0),
-            "rope_scaling": self._stretch(head_dim),
+            "rope_scaling": self._scaling(head_dim),
         }
+        query_width = hidden // heads if self.family == "gemma2" and layers == 46 else head_dim
+        check_fields(self.path, self.family, self.fields, head_dim, query_width**-0.5)
         if self.family == "gemma2":
             config |= {
                 # As llama.cpp has it: the file does not say.
-                "query_pre_attn_scalar": hidden // heads if layers == 46 else head_dim,
+                "query_pre_attn_scalar": query_width,
                 "sliding_window": self.count("attention.sliding_window", 4096),
                 "attn_logit_softcapping": self.value("attn_logit_softcapping", 50.0),
                 "final_logit_softcapping": self.value("final_logit_softcapping", 30.0),
             }
         return config
 
-    def _stretch(self, head_dim: int) -> dict[str, Any] | None:
+    def _scaling(self, head_dim: int) -> dict[str, Any] | None:
+        """Returns `rope_scaling` of Hugging Face's `config.json`."""
+        factor = linear_factor(self.path, self.family, self.fields)
         if self._factors is None:
-            return None
-        found = self._wide(self._factors, slice(None)).reshape(-1)
+            return None if factor == 1 else {"rope_type": "linear", "factor": factor}
+        if factor != 1:
+            raise ModelError(
+                f"{self.path}: {self.family}.rope.scaling.factor = {factor:g} is not supported with the tensor "
+                f"{_ROPE_FACTORS}"
+            )
+        return self._stretch(self._factors, head_dim)
+
+    def _stretch(self, factors: Packed, head_dim: int) -> dict[str, Any]:
+        """Returns Llama 3.1's rule, of which the file holds what it makes of each wavelength."""
+        found = self._wide(factors, slice(None)).reshape(-1)
         theta = self.value("rope.freq_base", 10_000.0)
         if type(theta) not in (int, float) or not 0 < theta < 1e30:
             raise ModelError(f"{self.path}: {self.family}.rope.freq_base: expected a number above 0, found {theta!r}")

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from mmtune.errors import ModelError, unknown_name
+from mmtune.models.byte_pairs import LLAMA_SPLITS, SPLITS, add_tokens, byte_pairs
 from mmtune.models.gguf_files import GgufFile
 from mmtune.models.hf_tokenizer import check_tokenizer
 from mmtune.models.json_tokenizer import JsonTokenizer
@@ -11,20 +12,6 @@ from mmtune.models.json_tokenizer import JsonTokenizer
 # Kinds of tokens, as llama.cpp numbers them.
 _CONTROL, _DEFINED = 3, 4
 _NAMED = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
-
-# How texts are split before pairs of bytes are joined, by the name that llama.cpp gives it.
-_LLAMA_3 = "|".join(
-    (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)",
-        r"[^\r\n\p{L}\p{N}]?\p{L}+",
-        r"\p{N}{1,3}",
-        r" ?[^\s\p{L}\p{N}]+[\r\n]*",
-        r"\s*[\r\n]+",
-        r"\s+(?!\S)",
-        r"\s+",
-    )
-)
-_SPLITS = ("default", "gpt-2", "llama-bpe", "llama3", "smollm")
 
 
 def gguf_tokenizer(file: GgufFile) -> JsonTokenizer:
@@ -40,10 +27,13 @@ def gguf_tokenizer(file: GgufFile) -> JsonTokenizer:
     if "tokenizer.ggml.token_type" in file.fields:
         kinds = _list(file, "token_type", int, len(tokens))
     named = {name: tokens[at] for name, key in _NAMED.items() if (at := _id(file, key, len(tokens))) is not None}
-    begins = bool(file.fields.get("tokenizer.ggml.add_bos_token", True))
+    # Where a file does not say, llama.cpp begins texts with bos in SentencePiece's and Llama 3's vocabularies only.
+    usual = kind == "llama" or file.fields.get("tokenizer.ggml.pre") in LLAMA_SPLITS
+    begins = bool(file.fields.get("tokenizer.ggml.add_bos_token", usual))
     try:
         model = _byte_pairs(file, tokens) if kind == "gpt2" else _pieces(file, tokens, kinds, named.get("unk"))
-        _add_tokens(model, tokens, kinds, named["bos"] if begins and "bos" in named else None)
+        control, defined = ([t for t, k in zip(tokens, kinds, strict=True) if k == one] for one in (_CONTROL, _DEFINED))
+        add_tokens(model, control, defined, named["bos"] if begins and "bos" in named else None)
     except ModelError:
         raise
     except Exception as error:  # the library raises nothing narrower
@@ -57,20 +47,6 @@ def gguf_tokenizer(file: GgufFile) -> JsonTokenizer:
             raise ModelError(f"{file.path}: expected tokenizer.ggml.{name}_token_id, found none")
     check_tokenizer(tokenizer, file.path)
     return tokenizer
-
-
-def _add_tokens(model: Any, tokens: list[str], kinds: list[int], bos: str | None) -> None:
-    """Tells a vocabulary which tokens are found in texts before anything else, and which begins one."""
-    from tokenizers import AddedToken, processors
-
-    special = [token for token, one in zip(tokens, kinds, strict=True) if one == _CONTROL]
-    defined = [token for token, one in zip(tokens, kinds, strict=True) if one == _DEFINED]
-    model.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
-    model.add_tokens([AddedToken(token, normalized=False, special=False) for token in defined])
-    if bos is not None:
-        model.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A", special_tokens=[(bos, model.token_to_id(bos))]
-        )
 
 
 def _list(file: GgufFile, key: str, kind: type, count: int | None = None) -> list[Any]:
@@ -95,23 +71,11 @@ def _id(file: GgufFile, key: str, tokens: int) -> int | None:
 
 def _byte_pairs(file: GgufFile, tokens: list[str]) -> Any:
     """Byte pairs as in GPT-2 and Llama 3."""
-    import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers
-
     split = str(file.fields.get("tokenizer.ggml.pre", "default"))[:80]
-    if split not in _SPLITS:
-        raise ModelError(f"{file.path}: {unknown_name('way to split texts', split, _SPLITS)}")
+    if split not in SPLITS:
+        raise ModelError(f"{file.path}: {unknown_name('way to split texts', split, SPLITS)}")
     merges = [tuple(pair.split(" ")) for pair in _list(file, "merges", str)]
-    model = tokenizers.Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
-    letters = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    if split == "smollm":
-        letters = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), letters])
-    if split in ("llama-bpe", "llama3"):
-        parts = pre_tokenizers.Split(tokenizers.Regex(_LLAMA_3), "isolated")
-        letters = pre_tokenizers.Sequence([parts, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    model.pre_tokenizer = letters
-    model.decoder = decoders.ByteLevel()
-    return model
+    return byte_pairs({token: i for i, token in enumerate(tokens)}, merges, split)
 
 
 def _pieces(file: GgufFile, tokens: list[str], kinds: list[int], unknown: str | None) -> Any:

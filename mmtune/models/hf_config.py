@@ -5,7 +5,7 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mmtune.data.pixels import RESAMPLING
 from mmtune.errors import ModelError, unknown_name
@@ -262,9 +262,9 @@ def _gemma(fields: _Fields, bidirectional: bool, whole: Mapping[str, Any]) -> Te
     activation = fields.values.get("hidden_activation") or _GELU[0]
     if activation not in _GELU:
         fields.note(f"{fields.at}hidden_activation: expected {' or '.join(_GELU)}, got {_short(activation)}")
-    rope = _rope(fields)
-    if rope.factor is not None or rope.linear_factor != 1.0:
-        fields.note(f"{fields.at}rope_scaling: not supported for Gemma")
+    if fields.values.get("use_bidirectional_attention") not in (None, bidirectional):
+        given = _short(fields.values["use_bidirectional_attention"])
+        fields.note(f"{fields.at}use_bidirectional_attention: {given} is not supported: expected {bidirectional}")
     return TextSpec(
         **_sizes(fields),
         head_dim=head_dim,
@@ -275,7 +275,7 @@ def _gemma(fields: _Fields, bidirectional: bool, whole: Mapping[str, Any]) -> Te
         windows=_windows(fields, layers) if second else (None,) * layers,
         post_norms=second,
         embedding_scale=fields.count("hidden_size") ** 0.5,
-        rope=rope,
+        rope=_rope(fields),
         activation="gelu",
         tied=True,
         bidirectional_prefix=bidirectional,
@@ -364,26 +364,60 @@ def _windows(fields: _Fields, layers: int) -> tuple[int | None, ...]:
     return tuple(width if kind == known[0] else None for kind in types)
 
 
+# The fields of each type of rotary scaling that is computed here: those it needs, and those of no effect.
+_ROPE_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "default": ((), ("original_max_position_embeddings",)),
+    "linear": (("factor",), ("original_max_position_embeddings",)),
+    "llama3": (("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"), ()),
+}
+
+
 def _rope(fields: _Fields) -> RopeSpec:
     """Returns the rotary positions: transformers 5 keeps all of it in `rope_parameters`, 4 in two fields."""
-    held = fields.values.get("rope_parameters") or fields.values.get("rope_scaling") or {}
-    if not isinstance(held, Mapping):
-        fields.note(f"{fields.at}rope_scaling: expected an object, got {_short(held)}")
-        held = {}
-    inner = _Fields(held, fields.kind, f"{fields.at}rope_scaling.", fields.problems)
+    name, held = _rope_fields(fields)
+    at = f"{fields.at}{name}."
+    inner = _Fields(held, fields.kind, at, fields.problems)
     theta = (inner if inner.has("rope_theta") else fields).number("rope_theta", 10_000.0)
-    kind: Literal["default", "linear", "llama3"] | Any = held.get("rope_type", held.get("type", "default"))
+    if inner.has("rope_theta") and fields.has("rope_theta") and fields.values["rope_theta"] != held["rope_theta"]:
+        fields.note(f"{at}rope_theta and {fields.at}rope_theta differ: {theta} and {fields.values['rope_theta']}")
+    for where in (fields, inner):
+        if where.values.get("partial_rotary_factor") not in (None, 1, 1.0):
+            part = _short(where.values["partial_rotary_factor"])
+            fields.note(f"{where.at}partial_rotary_factor: {part} is not supported: all of a head is rotated")
+    kind = held.get("rope_type", held.get("type", "default"))
+    if not isinstance(kind, str) or kind not in _ROPE_FIELDS:
+        fields.note(f"{at}rope_type: expected the type default, linear or llama3, got {_short(kind)}")
+        return RopeSpec(theta)
+    needed, unused = _ROPE_FIELDS[kind]
+    for key in [key for key in needed if not inner.has(key)]:
+        fields.note(f"{at}{key}: expected a number with the type {kind}, found none")
+    known = {"rope_type", "type", "rope_theta", "partial_rotary_factor", *needed, *unused}
+    for key in [key for key in held if key not in known and held[key] is not None]:
+        fields.note(f"{at}{key}: {_short(held[key])} is not supported with the type {kind}")
     if kind == "default":
         return RopeSpec(theta)
+    factor = inner.number("factor", 1.0)
     if kind == "linear":
-        return RopeSpec(theta, linear_factor=inner.number("factor", 1.0))
-    if kind == "llama3":
-        return RopeSpec(
-            theta,
-            factor=inner.number("factor", 8.0),
-            low_frequency=inner.number("low_freq_factor", 1.0),
-            high_frequency=inner.number("high_freq_factor", 4.0),
-            pretraining_length=inner.count("original_max_position_embeddings", 8192),
-        )
-    fields.note(f"{fields.at}rope_scaling: expected the type default, linear or llama3, got {_short(kind)}")
-    return RopeSpec(theta)
+        return RopeSpec(theta, linear_factor=factor)
+    low, high = inner.number("low_freq_factor", 1.0), inner.number("high_freq_factor", 4.0)
+    if high <= low:
+        fields.note(f"{at}high_freq_factor: expected more than low_freq_factor, {low:g}, got {high:g}")
+    length = inner.count("original_max_position_embeddings", 8192)
+    return RopeSpec(theta, factor=factor, low_frequency=low, high_frequency=high, pretraining_length=length)
+
+
+def _rope_fields(fields: _Fields) -> tuple[str, Mapping[str, Any]]:
+    """Returns the object that says how positions are rotated, and its name."""
+    said = {name: fields.values[name] for name in ("rope_scaling", "rope_parameters") if fields.values.get(name)}
+    for name, held in said.items():
+        if not isinstance(held, Mapping):
+            fields.note(f"{fields.at}{name}: expected an object, got {_short(held)}")
+            return name, {}
+    if len({repr(_plain(held)) for held in said.values()}) > 1:
+        fields.note(f"{fields.at}rope_scaling and {fields.at}rope_parameters differ: expected one of them")
+    return next(((name, held) for name, held in reversed(said.items())), ("rope_scaling", {}))
+
+
+def _plain(held: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Returns what an object says beside the rotary base, under the names of today."""
+    return sorted(("rope_type" if key == "type" else key, one) for key, one in held.items() if key != "rope_theta")

@@ -129,7 +129,6 @@ def _llama(text: TextSpec) -> dict[str, Any]:
         "hidden_act": "silu",
         "attention_bias": False,
         "mlp_bias": False,
-        "rope_scaling": _scaling(text.rope),
     }
 
 
@@ -144,6 +143,7 @@ def _sizes(text: TextSpec) -> dict[str, Any]:
         "head_dim": text.head_dim,
         "rms_norm_eps": text.norm_epsilon,
         "rope_theta": text.rope.theta,
+        "rope_scaling": _scaling(text.rope),
         "max_position_embeddings": _LENGTH,
         "tie_word_embeddings": text.tied,
     }

@@ -12,16 +12,18 @@ from mmtune.errors import ModelError, UsageError
 SCHEME = "hf://"
 
 # What a checkpoint, an adapter or a Keras preset is made of; pickles and other libraries' weights are left there.
-_WANTED = ("*.json", "*.safetensors", "*.h5", "tokenizer.model", "assets/tokenizer/*")
+_WEIGHTS = ("*.safetensors", "*.h5")
+_WANTED = ("*.json", *_WEIGHTS, "tokenizer.model", "assets/tokenizer/*")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _CHECKED = ".mmtune-checked"
 
 
-def fetch(address: str) -> Path:
+def fetch(address: str, *, weights: bool = True) -> Path:
     """Returns the folder of a model, downloaded where the cache does not hold it yet; a cut download is gone on with.
 
     Args:
         address: `hf://org/name`, or with `@` and a revision behind.
+        weights: False: all files but the weights.
 
     Raises:
         UsageError: When the address is none.
@@ -31,7 +33,8 @@ def fetch(address: str) -> Path:
 
     name, revision = split_address(address)
     with sentences(address, revision or "main"):
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED)))
+        left: list[str] = [] if weights else list(_WEIGHTS)
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED), ignore_patterns=left))
         if not any(folder.rglob("*.json")):
             raise ModelError(f"{address}: expected a model (config.json and weights), found none in this repository")
         _check(folder, address)

@@ -12,17 +12,17 @@ from mmtune.models.gguf_files import SUFFIX
 from mmtune.models.hf_config import is_checkpoint
 from mmtune.models.hf_config import read_config as read_checkpoint_config
 from mmtune.models.hf_load import load_checkpoint, load_gguf
-from mmtune.models.hf_tokenizer import check_tokenizer, read_tokenizer, vocabulary_file
+from mmtune.models.hf_tokenizer import read_tokenizer, vocabulary_file
 from mmtune.models.hub import SCHEME, fetch
 from mmtune.models.peft_files import CONFIG, adapter_file, base_name, load_adapter, read_config
 from mmtune.models.preset_files import CONFIG as PRESET_CONFIG
-from mmtune.models.preset_files import VOCABULARY, check_preset
+from mmtune.models.preset_load import load_preset, read_preset
+from mmtune.models.preset_tokenizer import ASSETS, read_preset_tokenizer
 from mmtune.models.quantized_files import FILE as QUANTIZED
 from mmtune.models.quantized_files import load_quantized
 from mmtune.models.quantized_tree import check_scheme
 from mmtune.models.safetensor_files import TensorFiles
-from mmtune.models.spec import ModelSpec, read_spec
-from mmtune.models.spm_tokenizer import SentencePieceTokenizer
+from mmtune.models.spec import ModelSpec
 from mmtune.models.tiny import empty_tiny, tiny_tokenizer, tiny_weights_path
 from mmtune.models.tokenizer import Tokenizer
 from mmtune.run_files import ADAPTER, RECIPE, TRAINED
@@ -78,7 +78,7 @@ def _load(text: str, precision: str, weights: str | None, quantize: str | None, 
 def _found(text: str, precision: str, weights: str | None, quantize: str | None, above: tuple[Path, ...]) -> Model:
     if text == "tiny":
         return Model(_tiny(), tiny_tokenizer(), name="tiny", precision=precision)
-    folder = fetch(text) if text.startswith(SCHEME) else Path(text)
+    folder = _fetched(text) if text.startswith(SCHEME) else Path(text)
     if folder.resolve() in above:
         raise ModelError(f"{text} is based on itself: there is no model at the bottom")
     if (folder / RECIPE).is_file():
@@ -91,7 +91,6 @@ def _found(text: str, precision: str, weights: str | None, quantize: str | None,
     if is_checkpoint(folder):
         return _load_checkpoint(folder, text, precision, weights or precision, quantize)
     if (folder / PRESET_CONFIG).is_file():
-        check_preset(folder)
         return _load_preset(str(folder), text, precision)
     if text.startswith(_SCHEMES) or text in preset_names():
         return _load_preset(text, text, precision)
@@ -107,6 +106,18 @@ def _found(text: str, precision: str, weights: str | None, quantize: str | None,
     close = difflib.get_close_matches(text, ["tiny", *preset_names()], n=1)
     guess = f"did you mean '{close[0]}'? " if close else ""
     raise ModelError(f"unknown model '{text}': {guess}there is no such folder either; `mmtune models` lists the names")
+
+
+def _fetched(address: str) -> Path:
+    """Returns the folder of a model of the hub. What cannot be read fails before its weights are downloaded."""
+    folder = fetch(address, weights=False)
+    if is_checkpoint(folder):
+        read_checkpoint_config(folder, has_head=False)
+        read_tokenizer(folder)
+    elif (folder / PRESET_CONFIG).is_file():
+        read_preset(str(folder))
+        read_preset_tokenizer(str(folder))
+    return fetch(address)
 
 
 def preset_names() -> list[str]:
@@ -247,32 +258,11 @@ def _check_vocabulary(tokenizer: Tokenizer, spec: ModelSpec, place: str | Path) 
 
 
 def _load_preset(place: str, name: str, precision: str) -> Model:
-    import keras_hub
-
-    try:
-        backbone = keras_hub.models.Backbone.from_preset(place)
-        spec = read_spec(backbone)
-        proto = _vocabulary(place)
-    except ModelError:
-        raise
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(f"{name}: the preset cannot be loaded: {reason}") from error
-    tokenizer = SentencePieceTokenizer(proto)
-    check_tokenizer(tokenizer, f"{name}/{VOCABULARY}")
-    _check_vocabulary(tokenizer, spec, f"{name}/{VOCABULARY}")
-    return Model(backbone, tokenizer, name=name, precision=precision)
-
-
-def _vocabulary(name: str) -> bytes:
-    local = Path(name) / VOCABULARY
-    if local.is_file():
-        return local.read_bytes()
-    if Path(name).is_dir():
-        raise ModelError(f"{local}: there is no such file: a model needs its vocabulary")
-    from keras_hub.src.utils.preset_utils import get_file
-
-    return Path(get_file(name, VOCABULARY)).read_bytes()
+    spec = read_preset(place)
+    tokenizer = read_preset_tokenizer(place)
+    _check_vocabulary(tokenizer, spec, f"{name}/{ASSETS}")  # before any weight is fetched
+    backbone, spec = load_preset(place, spec)
+    return Model(backbone, tokenizer, name=name, precision=precision, spec=spec)
 
 
 def assign_weights(variables: list[Any], file: Path) -> None:

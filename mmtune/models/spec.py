@@ -100,6 +100,13 @@ class ModelSpec:
         return self.vision.num_tokens if self.vision else 0
 
 
+_CLASSES: dict[str, Literal["paligemma", "gemma", "llama"]] = {
+    "PaliGemmaBackbone": "paligemma",
+    "GemmaBackbone": "gemma",
+    "LlamaBackbone": "llama",
+}
+
+
 def read_spec(backbone: Any) -> ModelSpec:
     """Returns the description of a KerasHub backbone.
 
@@ -107,17 +114,28 @@ def read_spec(backbone: Any) -> ModelSpec:
         backbone: A `PaliGemmaBackbone`, `GemmaBackbone` or `Llama3Backbone` (or `LlamaBackbone`).
 
     Raises:
-        ModelError: For a backbone of another class.
+        ModelError: For a backbone of another class, or with settings that the forward pass does not compute.
     """
-    kinds = {cls.__name__ for cls in type(backbone).__mro__}
-    if "PaliGemmaBackbone" in kinds:
-        return ModelSpec("paligemma", _gemma(backbone, bidirectional=True), _vision(backbone.vit_encoder))
-    if "GemmaBackbone" in kinds:
-        return ModelSpec("gemma", _gemma(backbone, bidirectional=False))
-    if "LlamaBackbone" in kinds:
+    family = check_class(type(backbone))
+    if family == "llama":
         return ModelSpec("llama", _llama(backbone))
+    if family == "gemma":
+        return ModelSpec("gemma", _gemma(backbone, bidirectional=False))
+    return ModelSpec("paligemma", _gemma(backbone, bidirectional=True), _vision(backbone.vit_encoder))
+
+
+def check_class(backbone: type) -> Literal["paligemma", "gemma", "llama"]:
+    """Returns the family of a class of KerasHub's backbones.
+
+    Raises:
+        ModelError: When it is of none.
+    """
+    kinds = {cls.__name__ for cls in backbone.__mro__}
+    for name, family in _CLASSES.items():
+        if name in kinds:
+            return family
     raise ModelError(
-        f"a backbone of class {type(backbone).__name__} is not supported: "
+        f"a backbone of class {backbone.__name__} is not supported: "
         "expected a PaliGemma, Gemma, Gemma 2, CodeGemma or Llama 3 backbone of KerasHub"
     )
 
@@ -125,6 +143,11 @@ def read_spec(backbone: Any) -> ModelSpec:
 def _gemma(backbone: Any, bidirectional: bool) -> TextSpec:
     # Gemma 2 27B divides by the square root of hidden_dim / heads (144), the others by that of head_dim. KerasHub
     # keeps the flag on the backbone but its decoder block ignores it.
+    if bool(backbone.use_post_attention_norm) != bool(backbone.use_post_ffw_norm):
+        raise ModelError(
+            f"use_post_attention_norm = {backbone.use_post_attention_norm} with use_post_ffw_norm = "
+            f"{backbone.use_post_ffw_norm} is not supported: expected both or neither"
+        )
     head_dim, heads = backbone.head_dim, backbone.num_query_heads
     width = head_dim if backbone.query_head_dim_normalize else backbone.hidden_dim // heads
     window = backbone.sliding_window_size if backbone.use_sliding_window_attention else None
@@ -186,6 +209,9 @@ def _llama(backbone: Any) -> TextSpec:
 
 
 def _vision(tower: Any) -> VisionSpec:
+    activation = getattr(tower.classifier_activation, "__name__", tower.classifier_activation)
+    if activation not in (None, "linear"):
+        raise ModelError(f"vit_classifier_activation = {activation} is not supported: expected linear")
     return VisionSpec(
         image_size=tower.image_size,
         patch_size=tower.patch_size,

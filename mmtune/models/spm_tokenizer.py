@@ -20,9 +20,11 @@ class SentencePieceTokenizer(Tokenizer):
 
     Args:
         proto: The serialised SentencePiece model.
+        begins: Whether prompts begin with bos.
     """
 
     proto: bytes
+    begins: bool = True
 
     @cached_property
     def _model(self) -> Any:
@@ -58,6 +60,11 @@ class SentencePieceTokenizer(Tokenizer):
         """Id of the piece that the model calls so; where there is none, the end, beyond which no row is read."""
         return self.eos if self._model.pad_id() < 0 else self._model.pad_id()
 
+    @property
+    def start(self) -> list[int]:
+        """bos, or nothing."""
+        return [self.bos] if self.begins else []
+
     @cached_property
     def puts_space(self) -> bool:
         """Whether the model puts a space before texts."""
@@ -79,7 +86,7 @@ class SentencePieceTokenizer(Tokenizer):
             temporary.write_bytes(self.proto)
         names = {f"{name}_token": self._model.id_to_piece(i) for name, i in self._controls().items()}
         kind = "LlamaTokenizer" if self.puts_space else "GemmaTokenizer"
-        config = {"tokenizer_class": kind, "add_bos_token": True, "add_eos_token": False, **names}
+        config = {"tokenizer_class": kind, "add_bos_token": self.begins, "add_eos_token": False, **names}
         write_json(folder / SETTINGS, config)
 
     def _controls(self) -> dict[str, int]:

@@ -66,3 +66,9 @@ def test_as_the_definition():
         prediction = "".join(char for char in reference if rng.random() > 0.2) + rng.choice(["", "x", " a"])
         references = [reference, "".join(rng.choices("abc", k=4))]
         assert anls(prediction, references) == pytest.approx(naive(prediction, references))
+
+
+def test_half_of_the_letters_wrong_is_nothing():
+    """As the paper defines it; the challenge's own script keeps a similarity of exactly 0.5."""
+    assert anls("ab", ["ax"]) == 0
+    assert anls("abc", ["abx"]) == pytest.approx(2 / 3)

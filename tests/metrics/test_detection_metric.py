@@ -12,7 +12,7 @@ import pytest
 
 from mmtune.data.dataset import FaultLog
 from mmtune.errors import DataError
-from mmtune.metrics.coco import NAMES, TOTALS, IouType, coco_scores
+from mmtune.metrics.coco import NAMES, IouType, coco_scores
 from mmtune.metrics.detection import DetectionMetric, evaluate_coco
 from mmtune.records import Box, Prediction, Record
 
@@ -107,6 +107,24 @@ def test_incomplete_truth_is_refused(truth, words):
         evaluate_coco(truth, [])
 
 
+@pytest.mark.parametrize("crowd", [False, True], ids=["no truth", "crowd alone"])
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_without_a_true_object_every_number_is_pycocotools(iou_type, crowd):
+    item = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
+    region = item | {"id": 1, "iscrowd": 1, "area": 81, "segmentation": [[0, 0, 9, 0, 9, 9, 0, 9]]}
+    truth = {
+        "images": [{"id": 1, "height": 20, "width": 20}],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [region] if crowd else [],
+    }
+    results = [item | {"score": 0.5, "segmentation": region["segmentation"]}]
+    official = _official(truth, results, iou_type)
+    assert official == [-1] * 12
+    ours = evaluate_coco(truth, results, iou_type)
+    assert [ours[name] for name in NAMES] == official
+    assert ours["per_class"] == {"a": {"AP": -1, "AP50": -1}}
+
+
 def test_two_categories_of_one_name_keep_apart():
     box = {"image_id": 1, "bbox": [0, 0, 9, 9]}
     truth = {
@@ -124,12 +142,15 @@ def test_two_categories_of_one_name_keep_apart():
 @pytest.mark.parametrize(
     ("pairs", "expected"),
     [
-        ([], {"AP": 0, "AR100": 0, "APs": -1, "ARl": -1, "per_class": {}}),
-        ([((), ())], {"AP": 0, "AR100": 0, "APs": -1, "per_class": {}}),
-        ([((), (Box("a", 0, 0, 9, 9),))], {"AP": 0, "AR100": 0, "APs": -1, "per_class": {}}),
+        ([], dict.fromkeys(NAMES, -1) | {"per_class": {}}),
+        ([((), ())], dict.fromkeys(NAMES, -1) | {"per_class": {}}),
+        ([((), (Box("a", 0, 0, 9, 9),))], dict.fromkeys(NAMES, -1) | {"per_class": {}}),
         ([((Box("a", 0, 0, 9, 9),), ())], {"AP": 0, "AR100": 0, "APs": 0, "APm": -1}),
         ([((Box("a", 0, 0, 9, 9),), (Box("a", 0, 0, 9, 9),))], {"AP": 1, "AP50": 1, "AR1": 1, "APs": 1, "APl": -1}),
-        ([((Box("a", 0, 0, 9, 9, crowd=True),), ())], {"AP": 0, "APs": -1, "per_class": {"a": {"AP": -1, "AP50": -1}}}),
+        (
+            [((Box("a", 0, 0, 9, 9, crowd=True),), ())],
+            {"AP": -1, "AR1": -1, "APs": -1, "per_class": {"a": {"AP": -1, "AP50": -1}}},
+        ),
     ],
     ids=["no records", "nothing at all", "no truth", "no detections", "one hit", "crowd alone"],
 )
@@ -227,7 +248,7 @@ def _score(pairs):
     for index, (truth, found) in enumerate(pairs):
         metric.update(Record(f"{index:03d}", boxes=truth), Prediction(f"{index:03d}", "", "", found))
     scores = metric.compute()
-    assert all(0 <= scores[name] <= 1 for name in TOTALS)
+    assert all(scores[name] == -1 or 0 <= scores[name] <= 1 for name in NAMES)
     return scores
 
 

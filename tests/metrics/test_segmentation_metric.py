@@ -125,8 +125,11 @@ def test_scores_rank_masks():
 
 def test_nothing_at_all():
     result = SegmentationMetric(("cat",)).compute()
-    assert (result["AP"], result["mIoU"], result["boxacc50"]) == (0, 0, 0)
-    assert scores((Record("r"), prediction(A)))["mIoU"] == 0
+    assert (result["AP"], result["mIoU"], result["boxacc50"]) == (-1, -1, -1)
+    for found in (prediction(A), prediction()):
+        result = scores((Record("r"), found))
+        assert {value for name, value in result.items() if name != "per_class"} == {-1}
+        assert result["per_class"] == {name: {"AP": -1, "AP50": -1} for name in ("cat", "dog")}
 
 
 def test_merging_in_any_order_changes_nothing():

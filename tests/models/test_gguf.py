@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from backbones import make
 from test_json_tokenizer import MADE, TEXTS
+from vocabularies import LINES, LLAMA_3_CONTROLS, llama_3_library
 
 from mmtune.errors import ModelError
 from mmtune.model import Model
@@ -54,6 +55,9 @@ def write(path, family, backbone, vocabulary=None, packed=None, add=None):
     writer.add_key_length(text.head_dim)
     writer.add_layer_norm_rms_eps(text.norm_epsilon)
     writer.add_rope_freq_base(text.rope.theta)
+    if text.rope.linear_factor != 1:
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(text.rope.linear_factor)
     if family == "gemma2":
         writer.add_attn_logit_softcapping(text.attention_softcap)
         writer.add_final_logit_softcapping(text.final_softcap)
@@ -134,6 +138,39 @@ def test_the_vocabulary_is_the_one_that_was_written(tmp_path, name):
     assert tokenizer.eos == MADE[name].token_to_id("</s>")
 
 
+def llama_3(pre):
+    """Adds a vocabulary as Llama 3's, without saying whether bos begins texts."""
+    library = llama_3_library()
+    ids = library.get_vocab(with_added_tokens=True)
+    tokens = sorted(ids, key=lambda token: ids[token])
+
+    def add(writer):
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(pre)
+        writer.add_token_list(tokens)
+        writer.add_token_types([3 if token in LLAMA_3_CONTROLS else 1 for token in tokens])
+        merges = json.loads(library.to_str())["model"]["merges"]
+        writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in merges])
+        writer.add_bos_token_id(ids["<|begin_of_text|>"])
+        writer.add_eos_token_id(ids["<|end_of_text|>"])
+
+    return add
+
+
+def test_llama_3_takes_a_part_that_is_a_token_as_it_is(tmp_path):
+    path = write(tmp_path / "m.gguf", "llama3", backbone_of("llama3"), add=llama_3("llama-bpe"))
+    _, tokenizer = load_gguf(path, "float32")
+    for text in [*LINES, *TEXTS]:
+        assert tokenizer.encode(text) == llama_3_library().encode(text, add_special_tokens=False).ids, text
+    assert tokenizer.start == [tokenizer.bos]
+
+
+def test_bos_begins_no_text_of_byte_pairs_where_the_file_does_not_say(tmp_path):
+    """As in llama.cpp, Llama 3's aside."""
+    path = write(tmp_path / "m.gguf", "llama3", backbone_of("llama3"), add=llama_3("smollm"))
+    assert load_gguf(path, "float32")[1].start == []
+
+
 @pytest.mark.parametrize("packed", [None, gguf.GGMLQuantizationType.Q8_0])
 def test_rows_are_those_of_the_whole(tmp_path, packed):
     file = GgufFile(write(tmp_path / "m.gguf", "llama3", backbone_of("llama3"), packed=packed))
@@ -151,22 +188,110 @@ def test_it_loads_by_its_name_and_answers(tmp_path):
     assert [answer.text for answer in found] == [answer.text for answer in expected]
 
 
-def test_llama_3_1_stretches_its_waves(tmp_path):
-    path = tmp_path / "m.gguf"
-    writer = gguf.GGUFWriter(path, "llama")
+def config_of(path, family="llama", rope_freqs=None, **fields):
+    """Returns what a file of little more than a header says. "a__b" stands for the field FAMILY.a.b."""
+    writer = gguf.GGUFWriter(path, family)
     for key, value in (("block_count", 1), ("embedding_length", 64), ("feed_forward_length", 128), ("head_count", 1)):
         getattr(writer, f"add_{key}")(value)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(5e5)
-    writer.add_tensor("rope_freqs.weight", _stretched(64, 5e5, 8.0).astype(np.float32))
+    for key, value in fields.items():
+        add = {bool: "add_bool", int: "add_uint32", float: "add_float32", str: "add_string", list: "add_array"}
+        getattr(writer, add[type(value)])(f"{family}.{key.replace('__', '.')}", value)
+    if rope_freqs is not None:
+        writer.add_tensor("rope_freqs.weight", rope_freqs.astype(np.float32))
     writer.add_tensor("token_embd.weight", np.zeros((8, 64), np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    config = GgufFile(path).config()
-    assert config["rope_scaling"]["factor"] == 8.0
+    return GgufFile(path).config()
+
+
+@pytest.mark.parametrize("factor", [8.0, 32.0])
+def test_llama_3_1_stretches_its_waves(tmp_path, factor):
+    config = config_of(tmp_path / "m.gguf", rope_freqs=_stretched(64, 5e5, factor))
+    assert config["rope_scaling"]["factor"] == factor
     assert config["rms_norm_eps"] == 1e-5
+
+
+# Fields of the header, and by what positions are divided as llama.cpp reads them.
+LINEAR = {
+    "nothing": ({}, None),
+    "linear": ({"rope__scaling__type": "linear", "rope__scaling__factor": 4.0}, 4.0),
+    "no type": ({"rope__scaling__factor": 2.5}, 2.5),
+    "former name": ({"rope__scale_linear": 8.0}, 8.0),
+    "both names": ({"rope__scale_linear": 8.0, "rope__scaling__factor": 4.0}, 4.0),
+    "type none": ({"rope__scaling__type": "none", "rope__scaling__factor": 4.0}, None),
+    "factor 0": ({"rope__scaling__type": "linear", "rope__scaling__factor": 0.0}, None),
+    "factor 1": ({"rope__scaling__type": "linear", "rope__scaling__factor": 1.0}, None),
+}
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma", "gemma2"])
+@pytest.mark.parametrize("name", LINEAR)
+def test_linear_scaling(tmp_path, family, name):
+    fields, factor = LINEAR[name]
+    expected = None if factor is None else {"rope_type": "linear", "factor": factor}
+    assert config_of(tmp_path / "m.gguf", family, **fields)["rope_scaling"] == expected
+
+
+def test_linear_scaling_is_computed(tmp_path):
+    backbone = make("llama3", vocabulary_size=600, rope_position_scaling_factor=4.0)
+    (_, spec, _), _ = load_gguf(write(tmp_path / "m.gguf", "llama3", backbone), "float32")
+    assert spec == read_spec(backbone)
+
+
+def test_fields_that_change_nothing(tmp_path):
+    fields = {
+        "context_length": 8192,
+        "vocab_size": 8,
+        "rope__dimension_count": 64,
+        "attention__value_length": 64,
+        "attention__scale": 0.125,
+        "attention__causal": True,
+        "rope__scaling__finetuned": True,
+        "rope__scaling__original_context_length": 4096,
+        "expert_count": 0,
+        "tensor_data_layout": "Meta AI original pth",
+    }
+    assert config_of(tmp_path / "m.gguf", **fields) == config_of(tmp_path / "n.gguf")
+
+
+YARN = {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0}
+# Family, fields of its header, what the message says.
+REFUSED = {
+    "yarn": ("llama", YARN, "llama.rope.scaling.type = yarn with llama.rope.scaling.factor = 4.0 is not supported"),
+    "yarn of Gemma": ("gemma2", YARN, "gemma2.rope.scaling.type = yarn"),
+    "longrope": ("llama", {"rope__scaling__type": "longrope"}, "llama.rope.scaling.type = longrope is not supported"),
+    "a factor below 0": ("llama", {"rope__scaling__factor": -2.0}, "expected a number from 0, found -2.0"),
+    "attention factor": ("llama", {"rope__scaling__attn_factor": 1.5}, "attn_factor = 1.5 is not supported"),
+    "a part of a head": ("llama", {"rope__dimension_count": 32}, "dimension_count = 32 is not supported: expected 64"),
+    "attention scale": ("llama", {"attention__scale": 0.5}, "llama.attention.scale = 0.5 is not supported"),
+    "window": ("llama", {"attention__sliding_window": 512}, "sliding_window = 512 is not supported"),
+    "window of Gemma": ("gemma", {"attention__sliding_window": 512}, "gemma.attention.sliding_window = 512"),
+    "another pattern": ("gemma2", {"attention__sliding_window_pattern": 6}, "pattern = 6 is not supported: expected 2"),
+    "soft cap": ("gemma", {"final_logit_softcapping": 30.0}, "gemma.final_logit_softcapping = 30.0 is not supported"),
+    "experts": ("llama", {"expert_count": 8, "expert_used_count": 2}, "expert_count = 8 .*expert_used_count = 2"),
+    "logit scale": ("llama", {"logit_scale": 8.0}, "llama.logit_scale = 8.0 is not supported"),
+    "both ways": ("llama", {"attention__causal": False}, "llama.attention.causal = False is not supported"),
+    "unknown": ("llama", {"attention__temperature_length": 9}, "temperature_length = 9 is not known here"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_fields_that_are_not_computed_are_refused_by_name(tmp_path, name):
+    family, fields, words = REFUSED[name]
+    with pytest.raises(ModelError, match=words) as error:
+        config_of(tmp_path / "m.gguf", family, **fields)
+    assert "m.gguf: " in str(error.value)
+
+
+def test_two_kinds_of_scaling_are_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"scaling.factor = 4 is not supported with the tensor rope_freqs"):
+        config_of(tmp_path / "m.gguf", rope_freqs=_stretched(64, 5e5, 8.0), rope__scaling__factor=4.0)
+    with pytest.raises(ModelError, match=r"the tensor rope_freqs.weight is that of no known Llama 3"):
+        config_of(tmp_path / "n.gguf", rope_freqs=_stretched(64, 5e5, 16.0))
 
 
 @pytest.mark.parametrize("keep", [0, 3, 10, 200, 0.5, 0.99])

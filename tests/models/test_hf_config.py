@@ -8,6 +8,7 @@ import pytest
 from mmtune.errors import ModelError
 from mmtune.models.build import build_backbone
 from mmtune.models.hf_config import CONFIG, PROCESSOR, read_config
+from mmtune.models.hf_export import config_of
 from mmtune.models.spec import RopeSpec, read_spec
 
 GEMMA = {
@@ -125,6 +126,27 @@ def test_what_kerashub_cannot_say_is_in_the_description(tmp_path):
     assert replace(theirs, windows=text.windows, rope=text.rope, query_scale=text.query_scale) == text
 
 
+def rope(**scaling):
+    return LLAMA31 | {"rope_scaling": scaling}
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
+def test_linear_scaling(tmp_path, name, key):
+    config = json.loads(json.dumps(ALL[name]))
+    text = config.get("text_config", config)
+    text.pop("rope_scaling", None)
+    text[key] = {"rope_type": "linear", "factor": 4.0}
+    spec = read(tmp_path, config)
+    assert spec.text.rope.linear_factor == 4.0
+    assert read(tmp_path, config_of(spec, "float32")) == spec
+
+
+def test_the_same_scaling_twice(tmp_path):
+    both = LLAMA31["rope_scaling"]
+    assert read(tmp_path, LLAMA31 | {"rope_parameters": both | {"rope_theta": 5e5}}) == read(tmp_path, LLAMA31)
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
@@ -142,6 +164,49 @@ def test_what_kerashub_cannot_say_is_in_the_description(tmp_path):
         pytest.param(GEMMA2_27B | {"layer_types": ["full_attention"]}, "layer_types: expected 46", id="layer types"),
         pytest.param(LLAMA31 | {"head_dim": 64}, "head_dim: expected hidden_size / .*, 128, got 64", id="head_dim"),
         pytest.param(LLAMA31 | {"rope_scaling": {"rope_type": "yarn"}}, "expected the type default", id="rope"),
+        pytest.param(rope(rope_type="yarn", factor=4.0), "rope_scaling.rope_type: expected .* got 'yarn'", id="yarn"),
+        pytest.param(rope(rope_type="dynamic", factor=4.0), "rope_type: expected .* got 'dynamic'", id="dynamic"),
+        pytest.param(rope(rope_type="longrope"), "rope_type: expected .* got 'longrope'", id="longrope"),
+        pytest.param(rope(type="su"), "rope_type: expected .* got 'su'", id="former name of the type"),
+        pytest.param(rope(rope_type="linear"), "rope_scaling.factor: expected a number", id="linear without a factor"),
+        pytest.param(
+            rope(rope_type="llama3", factor=8.0),
+            "low_freq_factor: .*high_freq_factor: .*original_max_position_embeddings: expected a number with",
+            id="llama3 by halves",
+        ),
+        pytest.param(
+            rope(**LLAMA31["rope_scaling"] | {"high_freq_factor": 1.0}),
+            "more than low_freq_factor, 1, got 1",
+            id="turn",
+        ),
+        pytest.param(
+            rope(rope_type="linear", factor=2.0, attention_factor=1.2), "attention_factor: 1.2 is not", id="more"
+        ),
+        pytest.param(rope(factor=4.0), "rope_scaling.factor: 4.0 is not supported with the type default", id="no type"),
+        pytest.param(
+            rope(rope_type="linear", factor=2.0, partial_rotary_factor=0.5),
+            "rope_scaling.partial_rotary_factor: 0.5 is not supported",
+            id="a part of a head",
+        ),
+        pytest.param(GEMMA | {"partial_rotary_factor": 0.5}, "partial_rotary_factor: 0.5", id="a part of Gemma's head"),
+        pytest.param(
+            LLAMA31 | {"rope_parameters": {"rope_type": "linear", "factor": 2.0}},
+            "rope_scaling and rope_parameters differ",
+            id="two that differ",
+        ),
+        pytest.param(
+            LLAMA31 | {"rope_scaling": None, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+            "rope_parameters.rope_theta and rope_theta differ: 10000.0 and 500000.0",
+            id="two bases",
+        ),
+        pytest.param(
+            LLAMA31 | {"rope_scaling": None, "rope_parameters": {"full_attention": {"rope_type": "default"}}},
+            "rope_parameters.full_attention: .* is not supported",
+            id="by the kind of layer",
+        ),
+        pytest.param(
+            GEMMA | {"use_bidirectional_attention": True}, "use_bidirectional_attention: True is", id="both directions"
+        ),
         pytest.param(LLAMA31 | {"rms_norm_eps": -1}, "rms_norm_eps: expected a number above 0", id="epsilon"),
     ],
 )

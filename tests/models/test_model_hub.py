@@ -153,3 +153,14 @@ def test_what_is_no_address(hub, address):
     with pytest.raises(UsageError, match=r"expected hf://org/name|[Rr]epo id"):
         fetch(address)
     assert not hub.requests
+
+
+def test_no_weight_is_downloaded_where_the_vocabulary_cannot_be_read(hub, files, tmp_path):
+    folder = Model(make("gemma", vocabulary_size=2176), tiny_tokenizer(), name="a").export(tmp_path / "preset", "keras")
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    hub.files["cats/preset"] = found | {"assets/tokenizer/vocabulary.spm": b"x"}
+    hub.files["cats/checkpoint"] = files | {"tokenizer.model": b"x"}
+    for name in ("preset", "checkpoint"):
+        with pytest.raises(ModelError, match="no SentencePiece model"):
+            load(f"hf://cats/{name}")
+    assert not [line for line in hub.requests if line.endswith((".h5", ".safetensors"))], hub.requests

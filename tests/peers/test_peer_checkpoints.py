@@ -16,6 +16,7 @@ from mmtune.models.weights import model_variables
 
 pytestmark = pytest.mark.peers
 
+LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 500.0}
 # family, changes to the text configuration of transformers
 CASES = {
     "gemma, one KV head": ("gemma", {"num_key_value_heads": 1}),
@@ -25,6 +26,8 @@ CASES = {
     "gemma2, other layers with windows": ("gemma2", {"layer_types": ["full_attention", "sliding_attention"]}),
     "llama3": ("llama3", {"tie_word_embeddings": False}),
     "llama 3.1, tied": ("llama3", {"tie_word_embeddings": True, "rope_parameters": LLAMA_3_1_ROPE}),
+    "llama 2 long": ("llama3", {"rope_parameters": LINEAR}),
+    "gemma2 long": ("gemma2", {"rope_parameters": LINEAR}),
     "paligemma": ("paligemma", {}),
     "paligemma2": ("paligemma2", {"sliding_window": 99}),
 }

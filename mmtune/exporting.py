@@ -16,13 +16,13 @@ from mmtune.data.pixels import RESAMPLING
 from mmtune.errors import ModelError, UsageError, unknown_name
 from mmtune.files import write_json, write_text
 from mmtune.model_card import CARD, model_card
-from mmtune.models.hf_config import CONFIG, PROCESSOR
+from mmtune.models.folder_files import ADAPTER_WEIGHTS, CONFIG, GENERATION, PREPROCESSOR
 from mmtune.models.hf_export import config_of, write_checkpoint
 from mmtune.models.hub import SCHEME
 from mmtune.models.linear import NO_ADAPTER, Adapter
 from mmtune.models.load import load
 from mmtune.models.lora import LoraWeights
-from mmtune.models.peft_files import WEIGHTS, load_adapter, read_config, save_adapter
+from mmtune.models.peft_files import load_adapter, read_config, save_adapter
 from mmtune.models.quantized import SCHEMES
 from mmtune.models.quantized_files import write_quantized
 from mmtune.models.scorer import target_logits
@@ -112,7 +112,7 @@ def _adapter(model: "Model", folder: Path, _: str) -> float:
     """Writes a PEFT adapter and returns how far the model with what is read back lies from the model."""
     if model.lora is None:
         raise UsageError(f"{model.name}: expected a model with an adapter, such as a run without --full: it has none")
-    file = folder / WEIGHTS[1]
+    file = folder / ADAPTER_WEIGHTS[1]
     save_adapter(model.lora, file, model.base.removeprefix(SCHEME).partition("@")[0])  # as PEFT names the hub's
     again = LoraWeights(read_config(folder), model.spec, model.variables, seed=0)
     load_adapter(again, file)
@@ -161,9 +161,9 @@ def _describe(model: "Model", folder: Path) -> None:
     model.tokenizer.save(folder)
     ids: dict[str, Any] = {name: number for name, number in _ids(model).items() if name != "image_token_index"}
     ends = list(model.weights().ends)
-    write_json(folder / "generation_config.json", ids | {"eos_token_id": ends if len(ends) > 1 else ends[0]})
+    write_json(folder / GENERATION, ids | {"eos_token_id": ends if len(ends) > 1 else ends[0]})
     if model.spec.vision is not None:
-        write_json(folder / PROCESSOR, _processor(model.spec.vision))
+        write_json(folder / PREPROCESSOR, _processor(model.spec.vision))
 
 
 @contextmanager

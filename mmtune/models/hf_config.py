@@ -10,9 +10,8 @@ from typing import Any, Literal
 from mmtune.data.pixels import RESAMPLING
 from mmtune.errors import ModelError, unknown_name
 from mmtune.models.config_files import read_object
+from mmtune.models.folder_files import CONFIG, PREPROCESSOR, PRESET_METADATA
 from mmtune.models.spec import ModelSpec, RopeSpec, TextSpec, VisionSpec
-
-CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 
 _LARGEST = 1e30  # of numbers such as bases and factors, whose powers are still to be numbers
 _TEXT_TYPES = ("gemma", "gemma2", "llama")
@@ -68,7 +67,7 @@ def is_checkpoint(folder: Path) -> bool:
         content = {}
     if not (folder / CONFIG).is_file():
         return False
-    return "model_type" in content or not ("registered_name" in content or (folder / "metadata.json").is_file())
+    return "model_type" in content or not ("registered_name" in content or (folder / PRESET_METADATA).is_file())
 
 
 def read_config(folder: Path, has_head: bool) -> ModelSpec:
@@ -132,7 +131,7 @@ def read_processor(folder: Path, vision: VisionSpec) -> VisionSpec:
     Raises:
         ModelError: When the file is broken, or asks for what is not done here; all problems are named.
     """
-    file = folder / PROCESSOR
+    file = folder / PREPROCESSOR
     if not file.is_file():
         return vision
     values, problems = read_object(file), _Problems(file)

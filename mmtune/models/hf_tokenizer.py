@@ -7,14 +7,12 @@ from typing import Any
 from mmtune.data.json_files import load_json
 from mmtune.errors import DataError, ModelError
 from mmtune.files import json_text
-from mmtune.models.json_tokenizer import JSON, JsonTokenizer
-from mmtune.models.spm_tokenizer import SENTENCEPIECE, SentencePieceTokenizer
-from mmtune.models.tokenizer import SETTINGS, Tokenizer
+from mmtune.models.folder_files import CHAT_TEMPLATE, FORMER_SETTINGS, JSON, SENTENCEPIECE, SETTINGS
+from mmtune.models.json_tokenizer import JsonTokenizer
+from mmtune.models.spm_tokenizer import SentencePieceTokenizer
+from mmtune.models.tokenizer import Tokenizer
 
-# Control tokens are named in either file; what `SETTINGS` says counts.
 _PROBE = "detect 2 cats ; d\u00e9j\u00e0 \u732b\n\ta"
-_FORMER = "special_tokens_map.json"
-_TEMPLATE = "chat_template.jinja"
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -46,11 +44,11 @@ def vocabulary_file(folder: Path) -> Path:
 
 def _from_json(folder: Path) -> Tokenizer:
     settings: dict[str, Any] = {}
-    for name in (_FORMER, SETTINGS):
+    for name in (FORMER_SETTINGS, SETTINGS):
         if (folder / name).is_file():
             settings |= _object(folder / name)
-    if (folder / _TEMPLATE).is_file():  # where transformers writes it since 4.51
-        settings["chat_template"] = _text(folder / _TEMPLATE)
+    if (folder / CHAT_TEMPLATE).is_file():  # where transformers writes it since 4.51
+        settings["chat_template"] = _text(folder / CHAT_TEMPLATE)
     return JsonTokenizer(_text(folder / JSON), json_text(settings, indent=2) + "\n")
 
 

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmtune.errors import ModelError, UsageError
+from mmtune.models.folder_files import FETCHED
 
 SCHEME = "hf://"
 
-# What a checkpoint, an adapter or a Keras preset is made of; pickles and other libraries' weights are left there.
-_WANTED = ("*.json", "*.safetensors", "*.h5", "tokenizer.model", "assets/tokenizer/*")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _CHECKED = ".mmtune-checked"
 
@@ -31,7 +30,7 @@ def fetch(address: str) -> Path:
 
     name, revision = split_address(address)
     with sentences(address, revision or "main"):
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED)))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(FETCHED)))
         if not any(folder.rglob("*.json")):
             raise ModelError(f"{address}: expected a model (config.json and weights), found none in this repository")
         _check(folder, address)

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from mmtune.errors import ModelError
 from mmtune.model import Model, Setup
+from mmtune.models.folder_files import ADAPTER_CONFIG as CONFIG
+from mmtune.models.folder_files import CONFIG as PRESET_CONFIG
+from mmtune.models.folder_files import PRESET_VOCABULARY as VOCABULARY
+from mmtune.models.folder_files import QUANTIZED
 from mmtune.models.gguf_files import SUFFIX
 from mmtune.models.hf_config import is_checkpoint
 from mmtune.models.hf_config import read_config as read_checkpoint_config
 from mmtune.models.hf_load import load_checkpoint, load_gguf
 from mmtune.models.hf_tokenizer import check_tokenizer, read_tokenizer, vocabulary_file
 from mmtune.models.hub import SCHEME, fetch
-from mmtune.models.peft_files import CONFIG, adapter_file, base_name, load_adapter, read_config
-from mmtune.models.preset_files import CONFIG as PRESET_CONFIG
-from mmtune.models.preset_files import VOCABULARY, check_preset
-from mmtune.models.quantized_files import FILE as QUANTIZED
+from mmtune.models.peft_files import adapter_file, base_name, load_adapter, read_config
+from mmtune.models.preset_files import check_preset
 from mmtune.models.quantized_files import load_quantized
 from mmtune.models.quantized_tree import check_scheme
 from mmtune.models.safetensor_files import TensorFiles

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from mmtune.errors import ModelError
 from mmtune.models.config_files import read_object
-
-CONFIG, VOCABULARY = "config.json", "assets/tokenizer/vocabulary.spm"
-# In one file, or in several that an index names.
-_WEIGHTS, _INDEX = "model.weights.h5", "model.weights.json"
+from mmtune.models.folder_files import CONFIG
+from mmtune.models.folder_files import PRESET_INDEX as _INDEX
+from mmtune.models.folder_files import PRESET_WEIGHTS as _WEIGHTS
 
 
 def check_preset(folder: Path) -> None:

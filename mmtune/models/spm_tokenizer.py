@@ -7,10 +7,8 @@ from typing import Any, final
 
 from mmtune.errors import ModelError
 from mmtune.files import atomic, write_json
-from mmtune.models.tokenizer import SETTINGS, Tokenizer, plain_piece, whole_text
-
-SENTENCEPIECE = "tokenizer.model"
-"""The vocabulary's file in a checkpoint."""
+from mmtune.models.folder_files import SENTENCEPIECE, SETTINGS
+from mmtune.models.tokenizer import Tokenizer, plain_piece, whole_text
 
 
 @final

@@ -7,7 +7,8 @@ import pytest
 
 from mmtune.errors import ModelError
 from mmtune.models.build import build_backbone
-from mmtune.models.hf_config import CONFIG, PROCESSOR, read_config
+from mmtune.models.folder_files import CONFIG, PREPROCESSOR
+from mmtune.models.hf_config import read_config
 from mmtune.models.spec import RopeSpec, read_spec
 
 GEMMA = {
@@ -171,7 +172,7 @@ PROCESSOR_FIELDS = {
 
 
 def read_with(folder, changes):
-    (folder / PROCESSOR).write_text(json.dumps(PROCESSOR_FIELDS | changes))
+    (folder / PREPROCESSOR).write_text(json.dumps(PROCESSOR_FIELDS | changes))
     return read(folder, PALIGEMMA).vision
 
 

@@ -240,3 +240,12 @@ def test_a_chat_template_of_its_own_file_is_kept(tmp_path):
 def test_broken_files_are_one_sentence(tmp_path, files, message):
     with pytest.raises(ModelError, match=message):
         read_tokenizer(folder_of(tmp_path, **files))
+
+
+def test_of_several_chat_templates_the_default_one_counts():
+    named = [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "{{ messages }}"}]
+    found = JsonTokenizer(MADE["bytewise"].to_str(), json.dumps(NAMES | {"chat_template": named}))
+    assert found.chat_template == "{{ messages }}"
+    for other in (named[:1], [None, "x"], [{"name": "default"}], {"default": "x"}):
+        without = JsonTokenizer(MADE["bytewise"].to_str(), json.dumps(NAMES | {"chat_template": other}))
+        assert without.chat_template == ""

@@ -232,8 +232,8 @@ def _load_peft(folder: Path, name: str, precision: str, above: tuple[Path, ...])
 
 
 def _load_checkpoint(folder: Path, name: str, precision: str, weights: str, quantize: str | None) -> Model:
-    read_checkpoint_config(folder, has_head=False)  # what is of no family is said before what it lacks
-    tokenizer = read_tokenizer(folder)
+    spec = read_checkpoint_config(folder, has_head=False)  # what is of no family is said before what it lacks
+    tokenizer = read_tokenizer(folder, starts=spec.vision is not None)
     ours = (folder / QUANTIZED).is_file()
     loaded = load_quantized(folder, weights) if ours else load_checkpoint(folder, weights, quantize)
     _check_vocabulary(tokenizer, loaded.spec, vocabulary_file(folder))

@@ -10,6 +10,8 @@ from mmtune.files import atomic, write_json
 from mmtune.models.folder_files import SENTENCEPIECE, SETTINGS
 from mmtune.models.tokenizer import Tokenizer, plain_piece, whole_text
 
+_MASK = "<mask>"
+
 
 @final
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class SentencePieceTokenizer(Tokenizer):
         names = {f"{name}_token": self._model.id_to_piece(i) for name, i in self._controls().items()}
         kind = "LlamaTokenizer" if self.puts_space else "GemmaTokenizer"
         config = {"tokenizer_class": kind, "add_bos_token": True, "add_eos_token": False, **names}
+        if self.find(_MASK) is None:
+            config["mask_token"] = None  # or transformers 5 adds it to Gemma's vocabularies, beyond the embeddings
         write_json(folder / SETTINGS, config)
 
     def _controls(self) -> dict[str, int]:

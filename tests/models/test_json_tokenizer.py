@@ -220,6 +220,17 @@ def test_a_chat_template_of_its_own_file_is_kept(tmp_path):
     assert read_tokenizer(tmp_path / "again").chat_template == "{{ messages }} é"
 
 
+@pytest.mark.parametrize("said", [{"add_bos_token": False}, {}])
+def test_a_prompt_starts_with_bos_where_the_family_says_so(tmp_path, said):
+    """transformers saves PaliGemma's vocabulary as one that adds no bos: its processor writes it into the text."""
+    content = json.loads(MADE["spaced"].to_str())
+    assert content["post_processor"] is None
+    folder = folder_of(tmp_path, tokenizer=content, tokenizer_config=settings() | said)
+    assert read_tokenizer(folder).start == []
+    found = read_tokenizer(folder, starts=True)
+    assert found.start == [found.bos]
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [

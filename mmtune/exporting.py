@@ -1,5 +1,6 @@
 """A model into a folder that other libraries read; what was written is read back before the folder gets its name."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,13 +17,14 @@ from mmtune.data.pixels import RESAMPLING
 from mmtune.errors import ModelError, UsageError, unknown_name
 from mmtune.files import write_json, write_text
 from mmtune.model_card import CARD, model_card
-from mmtune.models.hf_config import CONFIG, PROCESSOR
+from mmtune.models.config_files import read_object
+from mmtune.models.folder_files import ADAPTER_WEIGHTS, CONFIG, GENERATION, JSON, PREPROCESSOR, SETTINGS
 from mmtune.models.hf_export import config_of, write_checkpoint
 from mmtune.models.hub import SCHEME
 from mmtune.models.linear import NO_ADAPTER, Adapter
 from mmtune.models.load import load
 from mmtune.models.lora import LoraWeights
-from mmtune.models.peft_files import WEIGHTS, load_adapter, read_config, save_adapter
+from mmtune.models.peft_files import load_adapter, read_config, save_adapter
 from mmtune.models.quantized import SCHEMES
 from mmtune.models.quantized_files import write_quantized
 from mmtune.models.scorer import target_logits
@@ -38,6 +40,7 @@ FORMATS = ("hf", "peft", "keras", "int8", "int4")
 
 DTYPES = ("float32", "bfloat16", "float16")
 
+_IMAGE = "<image>"
 _PROBE = 12  # tokens of a prefix and of a suffix
 # Share of the largest logit by which the model and what is read back may differ.
 _NEAR = 1e-5
@@ -112,7 +115,7 @@ def _adapter(model: "Model", folder: Path, _: str) -> float:
     """Writes a PEFT adapter and returns how far the model with what is read back lies from the model."""
     if model.lora is None:
         raise UsageError(f"{model.name}: expected a model with an adapter, such as a run without --full: it has none")
-    file = folder / WEIGHTS[1]
+    file = folder / ADAPTER_WEIGHTS[1]
     save_adapter(model.lora, file, model.base.removeprefix(SCHEME).partition("@")[0])  # as PEFT names the hub's
     again = LoraWeights(read_config(folder), model.spec, model.variables, seed=0)
     load_adapter(again, file)
@@ -151,7 +154,7 @@ def _ids(model: "Model") -> dict[str, int]:
     ids = {f"{name}_token_id": getattr(tokenizer, name) for name in ("bos", "eos", "pad")}
     if model.spec.vision is None:
         return ids
-    image = tokenizer.find("<image>")
+    image = tokenizer.find(_IMAGE)
     # A vocabulary without a token for pictures: the first id behind it, as in the published checkpoints.
     return ids | {"image_token_index": tokenizer.vocabulary_size if image is None else image}
 
@@ -159,11 +162,27 @@ def _ids(model: "Model") -> dict[str, int]:
 def _describe(model: "Model", folder: Path) -> None:
     """Writes what belongs to the weights: the vocabulary, how to generate, how to prepare pictures."""
     model.tokenizer.save(folder)
+    if model.spec.vision is not None and model.tokenizer.find(_IMAGE) is None:
+        _name_image_token(folder, _ids(model)["image_token_index"])
     ids: dict[str, Any] = {name: number for name, number in _ids(model).items() if name != "image_token_index"}
     ends = list(model.weights().ends)
-    write_json(folder / "generation_config.json", ids | {"eos_token_id": ends if len(ends) > 1 else ends[0]})
+    write_json(folder / GENERATION, ids | {"eos_token_id": ends if len(ends) > 1 else ends[0]})
     if model.spec.vision is not None:
-        write_json(folder / PROCESSOR, _processor(model.spec.vision))
+        write_json(folder / PREPROCESSOR, _processor(model.spec.vision))
+
+
+def _name_image_token(folder: Path, token: int) -> None:
+    """Gives `<image>` its id in the vocabulary's settings: transformers would take whatever id is free there.
+
+    The tokens that `tokenizer.json` adds are named with it, as transformers 5 goes by the settings alone then.
+    """
+    settings = read_object(folder / SETTINGS)
+    file = folder / JSON
+    listed = json.loads(file.read_text(encoding="utf-8")).get("added_tokens") or [] if file.is_file() else []
+    added = {str(entry["id"]): {key: value for key, value in entry.items() if key != "id"} for entry in listed}
+    plain = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
+    added |= (settings.get("added_tokens_decoder") or {}) | {str(token): {"content": _IMAGE, "special": True, **plain}}
+    write_json(folder / SETTINGS, settings | {"added_tokens_decoder": added})
 
 
 @contextmanager

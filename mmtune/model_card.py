@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmtune.models.hub import SCHEME
 from mmtune.recipe import Recipe, read_recipe
+from mmtune.records import Record
 from mmtune.run_files import METRICS, RECIPE
 
 if TYPE_CHECKING:
@@ -13,12 +14,26 @@ if TYPE_CHECKING:
 
 CARD = "README.md"
 
-_HF = """\
+_HF_TEXT = """\
 ```python
-from transformers import AutoTokenizer, {cls}
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = {cls}.from_pretrained("{folder}")
+model = AutoModelForCausalLM.from_pretrained("{folder}")
 tokenizer = AutoTokenizer.from_pretrained("{folder}")
+```
+"""
+_HF_PICTURES = """\
+```python
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+model = AutoModelForImageTextToText.from_pretrained("{folder}")
+processor = AutoProcessor.from_pretrained("{folder}")
+
+image = Image.open("picture.jpg").convert("RGB")
+inputs = processor(images=image, text={prompt}, return_tensors="pt")
+tokens = model.generate(**inputs, max_new_tokens={max_tokens}, do_sample=False)
+print(processor.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```
 """
 _PEFT = """\
@@ -119,7 +134,21 @@ def _table(rows: dict[str, Any]) -> str:
 def _usage(model: "Model", form: str, base: str) -> str:
     ours = _OURS if form != "keras" else ""
     if form == "hf":
-        sees = model.spec.vision is not None
-        cls = "PaliGemmaForConditionalGeneration" if sees else "AutoModelForCausalLM"
-        return f"{_HF.replace('{cls}', cls)}\n{ours}"
+        return f"{_HF_TEXT if model.spec.vision is None else _with_pictures(model)}\n{ours}"
     return {"peft": _PEFT.replace("{base}", base) + "\n", "keras": _KERAS}.get(form, "") + ours
+
+
+def _with_pictures(model: "Model") -> str:
+    prompt, most = f"<image>{_prompt(model)}", model.setup and model.setup.max_tokens
+    return _HF_PICTURES.replace("{max_tokens}", str(most or 128)).replace("{prompt}", json.dumps(prompt))
+
+
+def _prompt(model: "Model") -> str:
+    """Returns what to ask about a picture, as the model was taught to be asked."""
+    from mmtune.predicting import task_for
+
+    if model.setup is None:
+        return "caption en"
+    task = task_for(model, model.setup.task)
+    queries = task.queries(Record("example", prefix="What is shown?" if task.needs_prompt else None))
+    return queries[0].prompt if queries else "caption en"

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from mmtune.errors import ModelError, UsageError
+from mmtune.models.folder_files import ADAPTER_CONFIG, CONFIG
 from mmtune.models.hub import SCHEME, sentences, split_address
 from mmtune.run_files import RECIPE
 
 KAGGLE = "kaggle://"
 
 # What shows that a folder holds a model; a run's own file is for us alone.
-_MODELS = ("config.json", "adapter_config.json")
+_MODELS = (CONFIG, ADAPTER_CONFIG)
 
 
 def files_to_push(folder: Path) -> list[tuple[str, int]]:

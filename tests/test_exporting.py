@@ -77,6 +77,17 @@ def test_answers_end_where_turns_end(tmp_path):
     assert ids["eos_token_id"] == [tokenizer.eos, tokenizer.find("<end_of_turn>")]
 
 
+@pytest.mark.parametrize("family", ["paligemma", "gemma"])
+def test_other_libraries_find_the_image_token_where_the_config_has_it(tmp_path, family):
+    """And no other token beyond the embeddings: transformers adds `<mask>` unless it is told that there is none."""
+    tuned(family).export(tmp_path / "out")
+    settings = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert settings["mask_token"] is None
+    added = {token: entry["content"] for token, entry in settings.get("added_tokens_decoder", {}).items()}
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert added == ({} if family == "gemma" else {str(config["image_token_index"]): "<image>"})
+
+
 def test_narrow_weights(tmp_path):
     model = tuned()
     model.export(tmp_path / "out", dtype="bfloat16")

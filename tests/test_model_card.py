@@ -7,8 +7,9 @@ from backbones import make
 from vocabularies import chat_tokenizer
 
 import mmtune
-from mmtune.model import Model
+from mmtune.model import Model, Setup
 from mmtune.model_card import model_card
+from mmtune.models.tiny import tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
@@ -48,7 +49,24 @@ def test_a_run_says_what_it_was_taught_and_how_well_it_does(tmp_path):
     for name in ("AP", "AP50", "AR100"):
         assert told[name] == ("-" if metrics[name] == -1 else f"{metrics[name]:.4g}")
     assert "per_class" not in text
-    assert 'PaliGemmaForConditionalGeneration.from_pretrained("out")' in text
+    assert 'AutoModelForImageTextToText.from_pretrained("out")' in text
+    assert 'AutoProcessor.from_pretrained("out")' in text
+    assert f'text="<image>detect {" ; ".join(run.model.setup.classes)}"' in text
+    assert f"max_new_tokens={run.model.setup.max_tokens}" in text
+
+
+@pytest.mark.parametrize(
+    ("setup", "prompt"),
+    [
+        (None, "caption en"),
+        (Setup("vqa", options={"lang": "de"}), "answer de What is shown?"),
+        (Setup("captioning", options={"lang": "fr", "prompt": "describe"}), "describe fr"),
+        (Setup("segmentation", ("a cat", 'the "x"')), 'segment a cat ; the \\"x\\"'),
+    ],
+)
+def test_a_picture_is_asked_about_as_the_model_was_taught(setup, prompt):
+    model = Model(make("paligemma", vocabulary_size=2176), tiny_tokenizer(), name="tiny", setup=setup)
+    assert f'text="<image>{prompt}"' in model_card(model, "hf", "out")
 
 
 @pytest.mark.parametrize(

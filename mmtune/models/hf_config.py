@@ -10,13 +10,15 @@ from typing import Any
 from mmtune.data.pixels import RESAMPLING
 from mmtune.errors import ModelError, unknown_name
 from mmtune.models.config_files import read_object
+from mmtune.models.folder_files import CONFIG, PRESET_METADATA
+from mmtune.models.hf_processor import SIGLIP, image_settings
 from mmtune.models.spec import ModelSpec, RopeSpec, TextSpec, VisionSpec
-
-CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 
 _LARGEST = 1e30  # of numbers such as bases and factors, whose powers are still to be numbers
 _TEXT_TYPES = ("gemma", "gemma2", "llama")
 _GELU = ("gelu_pytorch_tanh", "gelu_new")
+# One processor under the names that versions of transformers give it.
+_PROCESSORS = ("SiglipImageProcessor", "SiglipImageProcessorFast", "SiglipImageProcessorPil")
 
 # What transformers takes where a file leaves it out.
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -68,7 +70,7 @@ def is_checkpoint(folder: Path) -> bool:
         content = {}
     if not (folder / CONFIG).is_file():
         return False
-    return "model_type" in content or not ("registered_name" in content or (folder / "metadata.json").is_file())
+    return "model_type" in content or not ("registered_name" in content or (folder / PRESET_METADATA).is_file())
 
 
 def read_config(folder: Path, has_head: bool) -> ModelSpec:
@@ -126,36 +128,40 @@ def read_processor(folder: Path, vision: VisionSpec) -> VisionSpec:
     """Returns a tower's description with how its checkpoint wants pictures prepared.
 
     Args:
-        folder: With `preprocessor_config.json`; without one, pictures are prepared as PaliGemma's are.
+        folder: With what `image_settings` reads; without it, pictures are prepared as PaliGemma's are.
         vision: The tower's description.
 
     Raises:
-        ModelError: When the file is broken, or asks for what is not done here; all problems are named.
+        ModelError: When a file is broken, or asks for what is not done here; all problems are named.
     """
-    file = folder / PROCESSOR
-    if not file.is_file():
+    found = image_settings(folder)
+    if found is None:
         return vision
-    values, problems = read_object(file), _Problems(file)
-    size = values.get("size")
-    sides = [size.get("height"), size.get("width")] if isinstance(size, dict) else [size, size]
-    if size is not None and sides != [vision.image_size] * 2:
+    file, settings = found
+    values, problems = SIGLIP | settings, _Problems(file)
+    kind = values.get("image_processor_type") or _PROCESSORS[0]
+    if kind not in _PROCESSORS:
+        problems.note(f"image_processor_type: expected {_PROCESSORS[0]}, got {_short(kind)}")
+    size = values["size"]
+    if size is not None and (
+        not isinstance(size, dict) or [size.get("height"), size.get("width")] != [vision.image_size] * 2
+    ):
         problems.note(f"size: expected {vision.image_size} x {vision.image_size}, as {CONFIG} says, got {_short(size)}")
     for name in ("do_resize", "do_rescale", "do_normalize"):
-        if values.get(name, True) is not True:
+        if values[name] is not True:
             problems.note(f"{name}: false is not supported")
     for name in ("do_center_crop", "do_pad"):
-        if values.get(name):
+        if values[name]:
             problems.note(f"{name}: {_short(values[name])} is not supported: pictures are squeezed whole")
-    if not abs(_number(values.get("rescale_factor", 1 / 255)) * 255 - 1) < 1e-6:
+    if not abs(_number(values["rescale_factor"]) * 255 - 1) < 1e-6:
         problems.note(f"rescale_factor: expected 1 / 255, got {_short(values['rescale_factor'])}")
-    asked = values.get("resample", RESAMPLING[vision.resample])
-    resample = next((name for name, number in RESAMPLING.items() if number == asked), None)
+    resample = next((name for name, number in RESAMPLING.items() if number == values["resample"]), None)
     if resample is None:
         known = " or ".join(f"{number} ({name})" for name, number in RESAMPLING.items())
-        problems.note(f"resample: expected {known}, got {_short(asked)}")
+        problems.note(f"resample: expected {known}, got {_short(values['resample'])}")
     triples = {}
     for name in ("mean", "std"):
-        given = values.get(f"image_{name}", list(getattr(vision, name)))
+        given = values[f"image_{name}"]
         if not isinstance(given, list) or len(given) != 3 or not all(0 < _number(value) < 10 for value in given):
             problems.note(f"image_{name}: expected three numbers above 0, got {_short(given)}")
         else:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from mmtune.files import atomic, write_json
-from mmtune.models.hf_config import CONFIG
+from mmtune.models.folder_files import CONFIG, INDEX, SINGLE
 from mmtune.models.hf_names import Link, links
-from mmtune.models.safetensor_files import INDEX, SINGLE, numpy_dtype
+from mmtune.models.safetensor_files import numpy_dtype
 from mmtune.models.spec import ModelSpec, RopeSpec, TextSpec, VisionSpec
 from mmtune.models.weights import Tree
 

@@ -7,27 +7,30 @@ from typing import Any
 from mmtune.data.json_files import load_json
 from mmtune.errors import DataError, ModelError
 from mmtune.files import json_text
-from mmtune.models.json_tokenizer import JSON, JsonTokenizer
-from mmtune.models.spm_tokenizer import SENTENCEPIECE, SentencePieceTokenizer
-from mmtune.models.tokenizer import SETTINGS, Tokenizer
+from mmtune.models.folder_files import CHAT_TEMPLATE, FORMER_SETTINGS, JSON, SENTENCEPIECE, SETTINGS
+from mmtune.models.json_tokenizer import JsonTokenizer
+from mmtune.models.spm_tokenizer import SentencePieceTokenizer
+from mmtune.models.tokenizer import Tokenizer
 
-# Control tokens are named in either file; what `SETTINGS` says counts.
 _PROBE = "detect 2 cats ; d\u00e9j\u00e0 \u732b\n\ta"
-_FORMER = "special_tokens_map.json"
-_TEMPLATE = "chat_template.jinja"
 
 
-def read_tokenizer(folder: Path) -> Tokenizer:
+def read_tokenizer(folder: Path, starts: bool = False) -> Tokenizer:
     """Returns the vocabulary of a checkpoint.
 
     That of `tokenizer.json`, which knows a fine-tune's own tokens, where there is one, otherwise that of
     `tokenizer.model`.
 
+    Args:
+        folder: Of the checkpoint.
+        starts: Whether every prompt starts with bos, whatever the files say. PaliGemma's do: transformers' processor
+            writes bos into the text itself, so that what it saves says that the vocabulary adds none.
+
     Raises:
         ModelError: When there is neither, or a file is broken.
     """
     file = vocabulary_file(folder)
-    tokenizer = _from_json(folder) if file.name == JSON else SentencePieceTokenizer(file.read_bytes())
+    tokenizer = _from_json(folder, starts) if file.name == JSON else SentencePieceTokenizer(file.read_bytes())
     check_tokenizer(tokenizer, file)
     return tokenizer
 
@@ -44,13 +47,15 @@ def vocabulary_file(folder: Path) -> Path:
     raise ModelError(f"{folder}: expected {JSON} or {SENTENCEPIECE}, found neither: a model needs its vocabulary")
 
 
-def _from_json(folder: Path) -> Tokenizer:
+def _from_json(folder: Path, starts: bool) -> Tokenizer:
     settings: dict[str, Any] = {}
-    for name in (_FORMER, SETTINGS):
+    for name in (FORMER_SETTINGS, SETTINGS):
         if (folder / name).is_file():
             settings |= _object(folder / name)
-    if (folder / _TEMPLATE).is_file():  # where transformers writes it since 4.51
-        settings["chat_template"] = _text(folder / _TEMPLATE)
+    if (folder / CHAT_TEMPLATE).is_file():  # where transformers writes it since 4.51
+        settings["chat_template"] = _text(folder / CHAT_TEMPLATE)
+    if starts:
+        settings["add_bos_token"] = True
     return JsonTokenizer(_text(folder / JSON), json_text(settings, indent=2) + "\n")
 
 

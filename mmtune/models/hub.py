@@ -8,12 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmtune.errors import ModelError, UsageError
+from mmtune.models.folder_files import FETCHED, WEIGHTS
 
 SCHEME = "hf://"
 
-# What a checkpoint, an adapter or a Keras preset is made of; pickles and other libraries' weights are left there.
-_WEIGHTS = ("*.safetensors", "*.h5")
-_WANTED = ("*.json", *_WEIGHTS, "tokenizer.model", "assets/tokenizer/*")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _CHECKED = ".mmtune-checked"
 
@@ -33,8 +31,8 @@ def fetch(address: str, *, weights: bool = True) -> Path:
 
     name, revision = split_address(address)
     with sentences(address, revision or "main"):
-        left: list[str] = [] if weights else list(_WEIGHTS)
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED), ignore_patterns=left))
+        left: list[str] = [] if weights else list(WEIGHTS)
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(FETCHED), ignore_patterns=left))
         if not any(folder.rglob("*.json")):
             raise ModelError(f"{address}: expected a model (config.json and weights), found none in this repository")
         _check(folder, address)

@@ -10,10 +10,8 @@ from typing import Any, final
 from mmtune.codecs.chat import CONTROLS
 from mmtune.errors import ModelError
 from mmtune.files import write_text
-from mmtune.models.tokenizer import SETTINGS, Tokenizer, plain_piece, whole_text
-
-JSON = "tokenizer.json"
-"""The vocabulary's file in a checkpoint."""
+from mmtune.models.folder_files import JSON, SETTINGS
+from mmtune.models.tokenizer import Tokenizer, plain_piece, whole_text
 
 
 @final
@@ -87,8 +85,11 @@ class JsonTokenizer(Tokenizer):
 
     @property
     def chat_template(self) -> str:
-        """What the settings bring."""
+        """What the settings bring; of several templates, the one named default."""
         found = self._settings.get("chat_template")
+        if isinstance(found, list):
+            named = [entry for entry in found if isinstance(entry, Mapping) and entry.get("name") == "default"]
+            found = named[0].get("template") if named else None
         return found if isinstance(found, str) else ""
 
     @cached_property

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from mmtune.errors import ModelError
 from mmtune.model import Model, Setup
+from mmtune.models.folder_files import ADAPTER_CONFIG as CONFIG
+from mmtune.models.folder_files import CONFIG as PRESET_CONFIG
+from mmtune.models.folder_files import PRESET_ASSETS, QUANTIZED
 from mmtune.models.gguf_files import SUFFIX
 from mmtune.models.hf_config import is_checkpoint
 from mmtune.models.hf_config import read_config as read_checkpoint_config
 from mmtune.models.hf_load import load_checkpoint, load_gguf
 from mmtune.models.hf_tokenizer import read_tokenizer, vocabulary_file
 from mmtune.models.hub import SCHEME, fetch
-from mmtune.models.peft_files import CONFIG, adapter_file, base_name, load_adapter, read_config
-from mmtune.models.preset_files import CONFIG as PRESET_CONFIG
+from mmtune.models.peft_files import adapter_file, base_name, load_adapter, read_config
 from mmtune.models.preset_load import load_preset, read_preset
-from mmtune.models.preset_tokenizer import ASSETS, read_preset_tokenizer
-from mmtune.models.quantized_files import FILE as QUANTIZED
+from mmtune.models.preset_tokenizer import read_preset_tokenizer
 from mmtune.models.quantized_files import load_quantized
 from mmtune.models.quantized_tree import check_scheme
 from mmtune.models.safetensor_files import TensorFiles
@@ -241,8 +242,8 @@ def _load_peft(folder: Path, name: str, precision: str, above: tuple[Path, ...])
 
 
 def _load_checkpoint(folder: Path, name: str, precision: str, weights: str, quantize: str | None) -> Model:
-    read_checkpoint_config(folder, has_head=False)  # what is of no family is said before what it lacks
-    tokenizer = read_tokenizer(folder)
+    spec = read_checkpoint_config(folder, has_head=False)  # what is of no family is said before what it lacks
+    tokenizer = read_tokenizer(folder, starts=spec.vision is not None)
     ours = (folder / QUANTIZED).is_file()
     loaded = load_quantized(folder, weights) if ours else load_checkpoint(folder, weights, quantize)
     _check_vocabulary(tokenizer, loaded.spec, vocabulary_file(folder))
@@ -260,7 +261,7 @@ def _check_vocabulary(tokenizer: Tokenizer, spec: ModelSpec, place: str | Path) 
 def _load_preset(place: str, name: str, precision: str) -> Model:
     spec = read_preset(place)
     tokenizer = read_preset_tokenizer(place)
-    _check_vocabulary(tokenizer, spec, f"{name}/{ASSETS}")  # before any weight is fetched
+    _check_vocabulary(tokenizer, spec, f"{name}/{PRESET_ASSETS}")  # before any weight is fetched
     backbone, spec = load_preset(place, spec)
     return Model(backbone, tokenizer, name=name, precision=precision, spec=spec)
 

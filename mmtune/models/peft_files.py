@@ -11,6 +11,8 @@ import numpy as np
 from mmtune.errors import ModelError, RecipeError
 from mmtune.files import atomic, save_tensors
 from mmtune.hosts import is_first, whole
+from mmtune.models.folder_files import ADAPTER_CONFIG as CONFIG
+from mmtune.models.folder_files import ADAPTER_WEIGHTS as WEIGHTS
 from mmtune.models.lora import LoraWeights
 from mmtune.models.lora_config import LoRA
 from mmtune.models.modules import current_path
@@ -18,10 +20,6 @@ from mmtune.models.pickles import pickle_sentence
 from mmtune.models.safetensor_files import TensorFiles
 from mmtune.settings import build
 
-CONFIG = "adapter_config.json"
-# What a run writes, and what PEFT writes.
-WEIGHTS = ("adapter.safetensors", "adapter_model.safetensors")
-"""Names of an adapter's file: in our runs, and PEFT's."""
 PREFIX = "base_model.model."
 _LONGEST_NAME = 1000
 _PATH = re.compile(r"[\w.]+")

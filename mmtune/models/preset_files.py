@@ -5,11 +5,11 @@ from typing import Any
 
 from mmtune.errors import ModelError
 from mmtune.models.config_files import read_object
+from mmtune.models.folder_files import CONFIG
+from mmtune.models.folder_files import PRESET_INDEX as _INDEX
+from mmtune.models.folder_files import PRESET_WEIGHTS as _WEIGHTS
 
-CONFIG = "config.json"
-# In one file, or in several that an index names.
-_WEIGHTS, _INDEX = "model.weights.h5", "model.weights.json"
-# Where Keras keeps the embedding tables within them.
+# Where Keras keeps the embedding tables within the weights.
 _EMBEDDING = "layers/reversible_embedding/vars"
 
 

@@ -10,10 +10,9 @@ from typing import Any
 from mmtune.data.pixels import RESAMPLING
 from mmtune.errors import ModelError
 from mmtune.models.config_files import read_object
+from mmtune.models.folder_files import PRESET_IMAGES as CONVERTER
 from mmtune.models.preset_files import preset_file
 from mmtune.models.spec import VisionSpec
-
-CONVERTER = "image_converter.json"
 
 _log = logging.getLogger(__name__)
 _OURS = {"crop_to_aspect_ratio": False, "antialias": True}

@@ -8,17 +8,16 @@ from typing import Any
 from mmtune.errors import ModelError
 from mmtune.models.byte_pairs import LLAMA_SPLITS, add_tokens, byte_pairs
 from mmtune.models.config_files import read_object
+from mmtune.models.folder_files import JSON as TOKENIZER
+from mmtune.models.folder_files import PRESET_MERGES as MERGES
+from mmtune.models.folder_files import PRESET_PIECES as PIECES
+from mmtune.models.folder_files import PRESET_PREPROCESSOR as PREPROCESSOR
+from mmtune.models.folder_files import PRESET_VOCABULARY as VOCABULARY
 from mmtune.models.hf_tokenizer import check_tokenizer
 from mmtune.models.json_tokenizer import JsonTokenizer
 from mmtune.models.preset_files import preset_file
 from mmtune.models.spm_tokenizer import SentencePieceTokenizer
 from mmtune.models.tokenizer import Tokenizer
-
-ASSETS = "assets/tokenizer"
-PIECES = f"{ASSETS}/vocabulary.spm"
-VOCABULARY, MERGES = f"{ASSETS}/vocabulary.json", f"{ASSETS}/merges.txt"
-TOKENIZER, PREPROCESSOR = "tokenizer.json", "preprocessor.json"
-"""How text becomes ids, and what KerasHub's preprocessor puts around them."""
 
 _BYTE_PAIRS = "Llama3Tokenizer"
 # The tokens that this class names by default; a preset does not store them.

@@ -8,6 +8,7 @@ import numpy as np
 from mmtune.errors import ModelError
 from mmtune.files import atomic
 from mmtune.models.build import build_backbone
+from mmtune.models.folder_files import QUANTIZED
 from mmtune.models.hf_config import read_config
 from mmtune.models.hf_load import Loaded
 from mmtune.models.hf_names import links
@@ -16,7 +17,6 @@ from mmtune.models.safetensor_files import numpy_dtype, read_header
 from mmtune.models.spec import ModelSpec
 from mmtune.models.weights import Tree, model_variables
 
-FILE = "quantized.safetensors"
 _SCHEME = "quantize"
 _PARTS = ("values", "scale")
 
@@ -26,7 +26,7 @@ def write_quantized(folder: Path, spec: ModelSpec, variables: Tree) -> None:
     from safetensors.numpy import save_file
 
     named = _named(spec, variables)
-    with atomic(folder / FILE) as temporary:
+    with atomic(folder / QUANTIZED) as temporary:
         save_file({name: np.asarray(variable) for name, variable in named.items()}, temporary, _metadata(variables))
 
 
@@ -42,7 +42,7 @@ def load_quantized(folder: Path, dtype: str) -> Loaded:
     """
     from safetensors import SafetensorError, safe_open
 
-    file = folder / FILE
+    file = folder / QUANTIZED
     places = read_header(file)
     try:
         with safe_open(file, "numpy") as tensors:

@@ -16,9 +16,8 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from mmtune.errors import ModelError
+from mmtune.models.folder_files import INDEX, SINGLE
 from mmtune.models.pickles import pickle_sentence
-
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 # The limit of the format's own reader; a larger number is a broken file, not a header.
 _LONGEST_HEADER = 100_000_000

@@ -7,10 +7,10 @@ from typing import Any, final
 
 from mmtune.errors import ModelError
 from mmtune.files import atomic, write_json
-from mmtune.models.tokenizer import SETTINGS, Tokenizer, plain_piece, whole_text
+from mmtune.models.folder_files import SENTENCEPIECE, SETTINGS
+from mmtune.models.tokenizer import Tokenizer, plain_piece, whole_text
 
-SENTENCEPIECE = "tokenizer.model"
-"""The vocabulary's file in a checkpoint."""
+_MASK = "<mask>"
 
 
 @final
@@ -87,6 +87,8 @@ class SentencePieceTokenizer(Tokenizer):
         names = {f"{name}_token": self._model.id_to_piece(i) for name, i in self._controls().items()}
         kind = "LlamaTokenizer" if self.puts_space else "GemmaTokenizer"
         config = {"tokenizer_class": kind, "add_bos_token": self.begins, "add_eos_token": False, **names}
+        if self.find(_MASK) is None:
+            config["mask_token"] = None  # or transformers 5 adds it to Gemma's vocabularies, beyond the embeddings
         write_json(folder / SETTINGS, config)
 
     def _controls(self) -> dict[str, int]:

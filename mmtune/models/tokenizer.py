@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-SETTINGS = "tokenizer_config.json"
-"""The file of a checkpoint that names the vocabulary's control tokens."""
-
 _HALVES = re.compile("[\ud800-\udfff]")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 

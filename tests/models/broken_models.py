@@ -11,11 +11,11 @@ from test_gguf import write as write_gguf
 from test_json_tokenizer import MADE, NAMES
 
 from mmtune.files import write_json
+from mmtune.models.folder_files import INDEX
 from mmtune.models.hf_export import write_checkpoint
 from mmtune.models.lora import LoraWeights
 from mmtune.models.lora_config import LoRA
 from mmtune.models.peft_files import save_adapter
-from mmtune.models.safetensor_files import INDEX
 from mmtune.models.spec import read_spec
 from mmtune.models.tiny import tiny_tokenizer
 from mmtune.models.weights import model_variables

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from mmtune.files import write_json
-from mmtune.models.safetensor_files import INDEX, SINGLE
+from mmtune.models.folder_files import INDEX, SINGLE
 
 EMBEDDING = "language_model.model.embed_tokens.weight"
 GATE = "language_model.model.layers.0.mlp.gate_proj.weight"

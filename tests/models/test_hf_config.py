@@ -7,7 +7,8 @@ import pytest
 
 from mmtune.errors import ModelError
 from mmtune.models.build import build_backbone
-from mmtune.models.hf_config import CONFIG, PROCESSOR, read_config
+from mmtune.models.folder_files import CONFIG, PREPROCESSOR, PROCESSOR
+from mmtune.models.hf_config import read_config
 from mmtune.models.hf_export import config_of
 from mmtune.models.spec import RopeSpec, read_spec
 
@@ -236,7 +237,7 @@ PROCESSOR_FIELDS = {
 
 
 def read_with(folder, changes):
-    (folder / PROCESSOR).write_text(json.dumps(PROCESSOR_FIELDS | changes))
+    (folder / PREPROCESSOR).write_text(json.dumps(PROCESSOR_FIELDS | changes))
     return read(folder, PALIGEMMA).vision
 
 
@@ -246,7 +247,63 @@ def test_how_pictures_are_prepared(tmp_path):
     found = read_with(tmp_path, {})
     assert (found.resample, found.mean, found.std) == ("bicubic", (0.5, 0.4, 0.5), (0.5, 0.5, 0.25))
     assert replace(found, resample="bilinear", mean=usual.mean, std=usual.std) == usual
-    assert read_with(tmp_path, {"size": 448, "resample": 2}).resample == "bilinear"
+    assert read_with(tmp_path, {"resample": 2}).resample == "bilinear"
+
+
+def test_what_the_file_leaves_out_is_as_in_transformers(tmp_path):
+    (tmp_path / PREPROCESSOR).write_text(json.dumps({"image_processor_type": "SiglipImageProcessorFast"}))
+    found = read(tmp_path, PALIGEMMA).vision
+    assert (found.resample, found.mean, found.std) == ("bicubic", (0.5,) * 3, (0.5,) * 3)
+
+
+def write_nested(folder, changes):
+    content = {"processor_class": "PaliGemmaProcessor", "image_processor": PROCESSOR_FIELDS | changes}
+    (folder / PROCESSOR).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("former", [None, {}])
+def test_the_newer_file_says_it_alone(tmp_path, caplog, former):
+    """Without the older one, and beside one that says the same."""
+    write_nested(tmp_path, {"do_convert_rgb": True, "do_pad": False})
+    if former is not None:
+        (tmp_path / PREPROCESSOR).write_text(json.dumps(PROCESSOR_FIELDS | {"do_center_crop": False}))
+    found = read(tmp_path, PALIGEMMA).vision
+    assert (found.resample, found.mean, found.std) == ("bicubic", (0.5, 0.4, 0.5), (0.5, 0.5, 0.25))
+    assert caplog.messages == []
+
+
+def test_of_two_files_that_differ_the_newer_one_wins_and_it_is_said_once(tmp_path, caplog):
+    (tmp_path / PREPROCESSOR).write_text(json.dumps({"size": {"height": 224, "width": 224}, "resample": 2}))
+    write_nested(tmp_path, {})
+    for _ in range(3):
+        found = read(tmp_path, PALIGEMMA).vision
+    assert (found.resample, found.mean, found.std) == ("bicubic", (0.5, 0.4, 0.5), (0.5, 0.5, 0.25))
+    (said,) = caplog.messages
+    assert said.startswith(
+        f"{tmp_path / PROCESSOR}: differs from {PREPROCESSOR} in size, resample, image_mean, image_std"
+    )
+
+
+def test_a_newer_file_without_image_settings_leaves_them_to_the_older_one(tmp_path):
+    (tmp_path / PROCESSOR).write_text(json.dumps({"processor_class": "PaliGemmaProcessor", "image_seq_length": 256}))
+    assert read(tmp_path, PALIGEMMA).vision.resample == "bilinear"
+    assert read_with(tmp_path, {}).resample == "bicubic"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "expected JSON"),
+        ('{"image_processor": [1]}', "image_processor: expected an object, got list"),
+        ('{"image_processor": {"do_rescale": false}}', "do_rescale: false is not supported"),
+        ('{"image_processor": {"resample": 1}}', r"resample: expected 2 \(bilinear\) or 3 \(bicubic\), got 1"),
+    ],
+)
+def test_the_newer_file_is_named_where_it_is_wrong(tmp_path, content, words):
+    (tmp_path / PREPROCESSOR).write_text(json.dumps(PROCESSOR_FIELDS))
+    (tmp_path / PROCESSOR).write_text(content)
+    with pytest.raises(ModelError, match=rf"[/\\]processor_config\.json: {words}"):
+        read(tmp_path, PALIGEMMA)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +311,8 @@ def test_how_pictures_are_prepared(tmp_path):
     [
         ({"size": {"height": 224, "width": 448}}, "size: expected 448 x 448, as config.json says, got"),
         ({"size": {"shortest_edge": 448}}, "size: expected 448 x 448"),
+        ({"size": 448}, "size: expected 448 x 448"),  # of the shorter edge, in transformers
+        ({"image_processor_type": "CLIPImageProcessor"}, "expected SiglipImageProcessor, got 'CLIPImageProcessor'"),
         ({"size": [[448]]}, "size: expected 448 x 448"),
         ({"resample": 0}, r"resample: expected 2 \(bilinear\) or 3 \(bicubic\), got 0"),
         ({"resample": [3]}, "resample: expected 2"),

@@ -220,6 +220,17 @@ def test_a_chat_template_of_its_own_file_is_kept(tmp_path):
     assert read_tokenizer(tmp_path / "again").chat_template == "{{ messages }} é"
 
 
+@pytest.mark.parametrize("said", [{"add_bos_token": False}, {}])
+def test_a_prompt_starts_with_bos_where_the_family_says_so(tmp_path, said):
+    """transformers saves PaliGemma's vocabulary as one that adds no bos: its processor writes it into the text."""
+    content = json.loads(MADE["spaced"].to_str())
+    assert content["post_processor"] is None
+    folder = folder_of(tmp_path, tokenizer=content, tokenizer_config=settings() | said)
+    assert read_tokenizer(folder).start == []
+    found = read_tokenizer(folder, starts=True)
+    assert found.start == [found.bos]
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -240,3 +251,12 @@ def test_a_chat_template_of_its_own_file_is_kept(tmp_path):
 def test_broken_files_are_one_sentence(tmp_path, files, message):
     with pytest.raises(ModelError, match=message):
         read_tokenizer(folder_of(tmp_path, **files))
+
+
+def test_of_several_chat_templates_the_default_one_counts():
+    named = [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "{{ messages }}"}]
+    found = JsonTokenizer(MADE["bytewise"].to_str(), json.dumps(NAMES | {"chat_template": named}))
+    assert found.chat_template == "{{ messages }}"
+    for other in (named[:1], [None, "x"], [{"name": "default"}], {"default": "x"}):
+        without = JsonTokenizer(MADE["bytewise"].to_str(), json.dumps(NAMES | {"chat_template": other}))
+        assert without.chat_template == ""

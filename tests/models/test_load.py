@@ -1,13 +1,19 @@
 """Loading by name and by folder, on small checkpoints made in their real forms."""
 
+import json
+
 import numpy as np
 import pytest
 from backbones import make
+from broken_models import write_paligemma
 from PIL import Image
+from test_json_tokenizer import MADE, NAMES
 
 from mmtune.errors import ModelError
+from mmtune.files import write_json
 from mmtune.model import Model
 from mmtune.models.hf_export import write_checkpoint
+from mmtune.models.json_tokenizer import JsonTokenizer
 from mmtune.models.load import load
 from mmtune.models.lora_config import LoRA
 from mmtune.models.peft_files import save_adapter
@@ -67,6 +73,31 @@ def test_a_hugging_face_folder(tmp_path):
     assert {str(v.dtype) for v in load(tmp_path, precision="bfloat16", weights="float32").backbone.weights} == {
         "float32"
     }
+
+
+def test_prompts_of_paligemma_start_with_bos_whatever_its_vocabulary_says(tmp_path):
+    write_paligemma(tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.model").unlink()
+    (tmp_path / "model" / "tokenizer.json").write_text(MADE["spaced"].to_str(), encoding="utf-8")
+    write_json(tmp_path / "model" / "tokenizer_config.json", NAMES | {"add_bos_token": False})
+    tokenizer = load(tmp_path / "model").tokenizer
+    assert tokenizer.prompt("a cat")[0] == tokenizer.bos
+
+
+@pytest.mark.parametrize("said", [{}, {"3": {"content": "<x>"}}], ids=["not said", "said"])
+def test_an_export_names_the_image_token_beside_those_that_a_vocabulary_adds(tmp_path, said):
+    content = json.loads(MADE["spaced"].to_str())
+    tokenizer = JsonTokenizer(json.dumps(content), json.dumps(NAMES | ({"added_tokens_decoder": said} if said else {})))
+    model = Model(make("paligemma", vocabulary_size=tokenizer.vocabulary_size), tokenizer, name="small")
+    folder = model.export(tmp_path / "out")
+    named = json.loads((folder / "tokenizer_config.json").read_text())["added_tokens_decoder"]
+    expected = {str(entry["id"]): entry["content"] for entry in content["added_tokens"]}
+    expected |= {token: entry["content"] for token, entry in said.items()}
+    image = str(tokenizer.vocabulary_size)
+    assert {token: entry["content"] for token, entry in named.items()} == expected | {image: "<image>"}
+    assert named[image]["special"] is True
+    assert json.loads((folder / "config.json").read_text())["image_token_index"] == tokenizer.vocabulary_size
+    assert load(folder).tokenizer.vocabulary_size == tokenizer.vocabulary_size
 
 
 def test_a_vocabulary_larger_than_the_model_is_refused(tmp_path):

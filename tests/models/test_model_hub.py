@@ -2,13 +2,21 @@
 
 import errno
 import json
+import shutil
+from fnmatch import fnmatch
+from pathlib import Path
 
+import numpy as np
 import pytest
 from backbones import make
+from broken_models import WRITERS, config, write_adapter
 from hub_server import COMMIT, running
 
 from mmtune.errors import ModelError, UsageError
+from mmtune.files import write_json, write_text
 from mmtune.model import Model
+from mmtune.model_card import CARD
+from mmtune.models.folder_files import FETCHED
 from mmtune.models.hf_export import write_checkpoint
 from mmtune.models.hub import fetch
 from mmtune.models.load import load
@@ -16,6 +24,7 @@ from mmtune.models.lora_config import LoRA
 from mmtune.models.spec import read_spec
 from mmtune.models.tiny import tiny_tokenizer
 from mmtune.models.weights import model_variables
+from mmtune.run_files import RECIPE
 
 NAME = "cats/small"
 
@@ -75,6 +84,59 @@ def test_a_keras_preset_is_fetched_once_too(hub, tmp_path):
     loaded = load(f"hf://cats/preset@{COMMIT}")
     assert loaded.name == f"hf://cats/preset@{COMMIT}"
     assert loaded.generate(None, ["a star"], 6) == made.generate(None, ["a star"], 6)
+
+
+@pytest.fixture(scope="module")
+def whole_folders(tmp_path_factory):
+    """A folder of each kind that the hub has, with all the settings that transformers writes."""
+    root = tmp_path_factory.mktemp("folders")
+    for name in ("llama", "paligemma", "preset"):
+        WRITERS[name](root / name)
+    Model(make("gemma", vocabulary_size=2176), tiny_tokenizer(), name="s").export(root / "int8", "int8")
+    write_text(root / "llama" / "chat_template.jinja", "{{ messages }}")
+    write_json(root / "llama" / "special_tokens_map.json", {"pad_token": "<pad>"})
+    pictures = {"image_processor": {"resample": 3, "image_mean": [0.4, 0.5, 0.6], "image_std": [0.5, 0.5, 0.25]}}
+    write_json(root / "paligemma" / "processor_config.json", pictures)
+    return root
+
+
+@pytest.mark.parametrize("name", ["llama", "paligemma", "preset", "int8"])
+def test_all_that_a_loader_reads_is_fetched(hub, whole_folders, name):
+    """Loaded from the hub or from the folder, a model is the same."""
+    folder = whole_folders / name
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    hub.files["cats/whole"] = found
+    there, here = load("hf://cats/whole"), load(folder)
+    assert there.spec == here.spec
+    assert there.tokenizer == here.tokenizer
+    pictures = [np.zeros((9, 9, 3), np.uint8)] if here.image_size else None
+    assert there.generate(pictures, ["a star"], 4) == here.generate(pictures, ["a star"], 4)
+    folder = fetch("hf://cats/whole")
+    fetched = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert fetched == set(found) - {CARD}
+
+
+@pytest.mark.parametrize("name", ["llama", "paligemma", "adapter", "preset", "int8"])
+def test_whatever_name_a_loader_looks_for_is_one_that_is_fetched(whole_folders, name, tmp_path, monkeypatch):
+    """A file that a loader knows and the list of what is fetched does not would be missing on the hub alone."""
+    folder = tmp_path / name
+    if name == "adapter":
+        write_adapter(folder)
+        config({"base_model_name_or_path": str(whole_folders / "llama")}, "adapter_config.json")(folder)
+    else:
+        shutil.copytree(whole_folders / name, folder)
+    looked, is_file = set(), Path.is_file
+
+    def spy(path, **settings):
+        if path != folder and path.is_relative_to(folder):
+            looked.add(path.relative_to(folder).as_posix())
+        return is_file(path, **settings)
+
+    monkeypatch.setattr(Path, "is_file", spy)
+    load(folder)
+    looked.remove(RECIPE)  # runs are never on the hub: what others load is exported
+    assert len(looked) > 1
+    assert [one for one in looked if not any(fnmatch(one, pattern) for pattern in FETCHED)] == []
 
 
 def test_what_is_in_the_cache_needs_no_hub(hub):

@@ -11,7 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mmtune.errors import ModelError
-from mmtune.models.safetensor_files import INDEX, SINGLE, TensorFiles, read_header
+from mmtune.models.folder_files import INDEX, SINGLE
+from mmtune.models.safetensor_files import TensorFiles, read_header
 
 
 def tensors() -> dict[str, np.ndarray]:

@@ -1,11 +1,14 @@
 """Our chat templates against transformers' `apply_chat_template` with the published template, token by token."""
 
+import json
+
 import pytest
 
 pytest.importorskip("jinja2")
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
+from mmtune.models.hf_tokenizer import read_tokenizer
 from mmtune.models.tokenizer import Tokenizer
 from mmtune.records import Record, Turn
 from mmtune.tasks.instruct import Instruct
@@ -190,3 +193,24 @@ def test_tokenising_apart_anywhere_else_differs():
         vocabulary = peer(family)
         whole = "It returns x.\n\nReally."
         assert vocabulary.encode("It ret") + vocabulary.encode("urns x.\n\nReally.") != vocabulary.encode(whole)
+
+
+LISTED = [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "listed"}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "file"), [("inside", None), (None, "in a file"), ("inside", "in a file"), (LISTED, None), (None, None)]
+)
+def test_where_the_chat_template_is_read_from(tmp_path, settings, file):
+    """In tokenizer_config.json, or in chat_template.jinja, which wins."""
+    fast = peer("gemma").fast
+    fast.chat_template = None
+    fast.save_pretrained(tmp_path)
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | ({"chat_template": settings} if settings else {})))
+    if file is not None:
+        (tmp_path / "chat_template.jinja").write_text(file)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    expected = theirs.get_chat_template() if theirs.chat_template else ""
+    assert read_tokenizer(tmp_path).chat_template == expected
+    assert expected == (file or ("listed" if settings is LISTED else settings) or "")

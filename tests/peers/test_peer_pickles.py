@@ -10,7 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from mmtune.errors import ModelError
-from mmtune.models.safetensor_files import SINGLE, TensorFiles
+from mmtune.models.folder_files import SINGLE
+from mmtune.models.safetensor_files import TensorFiles
 
 pytestmark = pytest.mark.peers
 

@@ -84,12 +84,15 @@ class Question:
         answer_kind: The type of its answer ("yes/no", "number", "other").
         choices: The answers to choose from, in the order of the file; empty for an open question.
         correct: Which of the choices is right, counted from 0; None where that is not known.
+        difficult: Whether the data set leaves the question out of its score of direct answers, as A-OKVQA does with
+            those for which people agreed too little.
     """
 
     kind: str | None = None
     answer_kind: str | None = None
     choices: tuple[str, ...] = ()
     correct: int | None = None
+    difficult: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,8 @@ class VQAOptions:
             ChartQA; "choose": as "answer", and behind a question that brings choices ` choose from: ` and these.
         lang: The language of the answer, in the prompt.
         answers: Of several answers, which one is taught: "most_common" or "sample", one of them at random each time.
-        scoring: How accuracy counts matches: "vqa", "okvqa", "any" or "auto", see `mmtune.metrics.vqa`.
+        scoring: How accuracy counts matches: "vqa", "okvqa", "aokvqa", "any" or "auto", see
+            `mmtune.metrics.vqa`.
         lower_case: Whether answers are taught in lower case, as in InfoVQA and ST-VQA, and scored so.
     """
 

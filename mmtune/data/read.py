@@ -42,6 +42,7 @@ _READERS = {
 """Name -> "module:class", in the order in which they are asked whether a path is theirs."""
 
 _SHAPES, _HUB, _HUB_SCHEME = "shapes", "hub", "hf://"
+# Formats that take no options but those of their `Reader.options`.
 _WITHOUT_OPTIONS = (
     "coco", "coco_captions", "flickr", "voc", "yolo", "chat", "text_lines", "jsonl", "word_labels", "csv", "folder",
 )  # fmt: skip
@@ -158,8 +159,9 @@ def read(
         need_pictures=need_pictures,
         need_masks=task == "segmentation" if need_masks is None else need_masks,
     )
-    if source.options and chosen.name in _WITHOUT_OPTIONS:
-        raise UsageError(f"{data}: the format {chosen.name} takes no options after '?', found {source.options}")
+    if chosen.name in _WITHOUT_OPTIONS and source.options.keys() - set(chosen.options):
+        takes = f"the options {', '.join(chosen.options)} alone" if chosen.options else "no options"
+        raise UsageError(f"{data}: the format {chosen.name} takes {takes} after '?', found {source.options}")
     if source.split is not None and chosen.name in _WITHOUT_OPTIONS and not chosen.splits(path):
         raise DataError(f"{path}: this {chosen.name} data is not split, so that there is no '{source.split}'")
     log = FaultLog()

@@ -45,10 +45,12 @@ class Reader(abc.ABC):
     Class attributes:
         name: What `--format` takes.
         expects: One line that says what the format looks like, for messages.
+        options: Names of the options that `Source.options` may hold, for readers that leave the check to `read`.
     """
 
     name: ClassVar[str]
     expects: ClassVar[str]
+    options: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def claims(self, path: Path) -> bool:

@@ -1,8 +1,9 @@
 """Pascal VOC: one XML file a picture.
 
-Coordinates are kept as the files have them. The official development kit writes pixels counted from 1 with the last
-pixel included, so that its xmin and ymin are 1 larger than an edge counted from 0; most other tools that write this
-format count from 0, and no file says which. The difference of one pixel is below what the location tokens resolve.
+The development kit of Pascal VOC counts pixels from 1 and includes the last one: its xmin and ymin are 1 larger than
+edges counted from 0, its xmax and ymax are these edges. Its files name their database ("The VOC2007 Database"). Most
+other tools that write this format count from 0; their coordinates are kept as written. `?origin=0` or `?origin=1`
+settles it by hand.
 
 Pascal VOC has no order of classes: they are sorted by name, over all splits, so that train and test agree.
 """
@@ -20,10 +21,12 @@ from mmtune.data.images import FilePicture
 from mmtune.data.objects import Where, number, usable_box, whole
 from mmtune.data.reader import Content, Reader, Source
 from mmtune.data.sizes import settled
-from mmtune.errors import DataError, unknown_name
+from mmtune.errors import DataError, UsageError, unknown_name
 from mmtune.records import Box, Fault, Record
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
+_ORIGINS = ("0", "1")
+_OFFICIAL = re.compile(r"\bVOC ?20\d\d\b", re.IGNORECASE)
 _PEEKED = 5
 
 
@@ -35,6 +38,7 @@ class Voc(Reader):
         "a folder with Annotations/*.xml and JPEGImages (splits in ImageSets/Main/*.txt), or of XML files with "
         "their pictures beside them or in ../images"
     )
+    options: ClassVar[tuple[str, ...]] = ("origin",)
 
     def claims(self, path: Path) -> bool:
         """Whether one of the first XML files has an `annotation` element."""
@@ -49,6 +53,11 @@ class Voc(Reader):
     def read(self, source: Source, log: FaultLog) -> Content:
         """Reads every XML file, or those of a split; a broken one is a fault. See `Reader.read`."""
         path = source.path
+        if source.options.get("origin", "0") not in _ORIGINS:
+            raise UsageError(
+                f"{path}: expected ?origin=0 (edges as written) or ?origin=1 (pixels counted from 1, the last one "
+                f"included), got origin={source.options['origin']}"
+            )
         wanted = [_Item(file.stem, file, picture_index(file.parent)) for file in _single(path)]
         for name, folder in _annotation_folders(path).items():
             index = picture_index(folder, [name] if name else [])
@@ -200,13 +209,21 @@ def _record(item: _Item, root: ElementTree.Element, source: Source, log: FaultLo
         except DataError as error:
             log.add(item.file, item.id, "broken picture", f"{error}; the record was left out")
             return None
+    origin = _origin(root, source)
     boxes = [
-        _box(element, size, Where(item.file, item.id, f"object {position}"), log)
+        _box(element, origin, size, Where(item.file, item.id, f"object {position}"), log)
         for position, element in enumerate(root.iterfind("object"), 1)
     ]
     return Record(
         item.id, picture, size, boxes=tuple(box for box in boxes if box), image_id=item.stem, source=str(item.file)
     )
+
+
+def _origin(root: ElementTree.Element, source: Source) -> int:
+    """Returns the number of the first pixel: what the address says, else 1 in the files of the development kit."""
+    if "origin" in source.options:
+        return int(source.options["origin"])
+    return int(_OFFICIAL.search(root.findtext("source/database") or "") is not None)
 
 
 def _stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
@@ -215,7 +232,9 @@ def _stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
     return (width, height) if width and height and width > 0 and height > 0 else None
 
 
-def _box(element: ElementTree.Element, size: tuple[int, int] | None, where: Where, log: FaultLog) -> Box | None:
+def _box(
+    element: ElementTree.Element, origin: int, size: tuple[int, int] | None, where: Where, log: FaultLog
+) -> Box | None:
     label = (element.findtext("name") or "").strip()
     texts = {edge: element.findtext(f"bndbox/{edge}") for edge in _EDGES}
     edges = [_number(text) for text in texts.values()]
@@ -228,7 +247,8 @@ def _box(element: ElementTree.Element, size: tuple[int, int] | None, where: Wher
         log.add(where.file, where.record, "broken box", problem)
         return None
     difficult = (element.findtext("difficult") or "").strip() == "1"
-    return usable_box(label, found, size, where, log, difficult=difficult)
+    left, top, right, bottom = found
+    return usable_box(label, [left - origin, top - origin, right, bottom], size, where, log, difficult=difficult)
 
 
 def _number(text: str | None) -> float | None:

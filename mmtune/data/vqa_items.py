@@ -21,6 +21,7 @@ NUMBER_KEYS = ("image_id", "imageId")
 ANSWER_KEYS = ("answers", "direct_answers", "answer", "label")
 CHOICE_KEYS = ("choices", "multiple_choices")
 CORRECT_KEYS = ("correct_choice_idx",)
+_DIFFICULT_KEY = "difficult_direct_answer"
 _CHOSEN_KEYS = ("multiple_choice_answer", "answer")  # the first is VQA v1's
 KIND_KEYS = ("question_type", "question_types")
 
@@ -102,10 +103,11 @@ def _item(values: Any, where: str, log: FaultLog, complete: bool) -> Item | None
 
 
 def question_of(values: Mapping[str, Any]) -> Question | None:
-    """Returns the types and choices that an object with a question names; None where there are none."""
+    """Returns what an object says of its question besides text and answers; None where it says nothing."""
     choices = answers_of(_first(values, CHOICE_KEYS)) or ()
     kind, answer_kind = _kind(_first(values, KIND_KEYS)), _kind(values.get("answer_type"))
-    found = Question(kind, answer_kind, choices, _correct(values, choices))
+    difficult = values.get(_DIFFICULT_KEY) is True
+    found = Question(kind, answer_kind, choices, _correct(values, choices), difficult)
     return None if found == Question() else found
 
 

@@ -94,6 +94,7 @@ def _about(question: Question | None) -> dict[str, Any]:
         "answer_type": question.answer_kind,
         "choices": list(question.choices) or None,
         "correct_choice_idx": question.correct,
+        "difficult_direct_answer": question.difficult or None,
     }
     return {key: value for key, value in known.items() if value is not None}
 

@@ -9,7 +9,8 @@ from mmtune.records import Box
 
 
 def write_voc(items: Sequence[Item], folder: Path) -> int:
-    """Writes an XML file a picture and ImageSets/Main/trainval.txt. Edges are written as they are, without a shift.
+    """Writes an XML file a picture and ImageSets/Main/trainval.txt. Edges count from 0, which the reader takes
+    files without a <source> to do.
 
     Crowd regions are written as difficult, the format's only mark for what the metrics ignore.
 

@@ -13,7 +13,7 @@ from mmtune.records import Prediction, Record
 if TYPE_CHECKING:
     from mmtune.metrics.resampling import Pairs, Resampling
 
-SCORINGS = ("auto", "vqa", "okvqa", "any")
+SCORINGS = ("auto", "vqa", "okvqa", "aokvqa", "any")
 """How accuracy counts matches; see `answer_accuracy`."""
 
 NAMES = ("accuracy", "exact_match", "ANLS", "relaxed_accuracy")
@@ -45,9 +45,13 @@ def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
     return (matches * without_one + (count - matches) * without_another) / count
 
 
-def okvqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
-    """Returns min(1, matches / 3), the form without leave-one-out: of OK-VQA and A-OKVQA as PaliGemma reports them."""
-    return min(1.0, _matches(prediction, answers) / _ENOUGH)
+def plain_accuracy(prediction: str, answers: Sequence[str]) -> float:
+    """Returns min(1, matches / 3) among all answers, compared as they are: no normalization, no leave-one-out.
+
+    PaliGemma's rule for OK-VQA, A-OKVQA and VizWiz (big_vision, `evaluators/proj/paligemma/transfers/vqa.py`), and the
+    official one for a direct answer of A-OKVQA (allenai/aokvqa, `evaluation/eval_predictions.py`).
+    """
+    return min(1.0, list(answers).count(prediction) / _ENOUGH)
 
 
 def any_accuracy(prediction: str, answers: Sequence[str]) -> float:
@@ -61,12 +65,14 @@ def answer_accuracy(prediction: str, answers: Sequence[str], scoring: str = "aut
     Args:
         prediction: The answer of the model.
         answers: Those of the data.
-        scoring: "vqa": `vqa_accuracy`; "okvqa": `okvqa_accuracy`; "any": `any_accuracy`; "auto": "vqa" for ten or more
-            answers, which are those of ten people, and "any" for fewer, which are a list of accepted ones.
+        scoring: "vqa": `vqa_accuracy`; "okvqa" and "aokvqa": `plain_accuracy`; "any": `any_accuracy`; "auto": "vqa"
+            for ten or more answers, which are those of ten people, and "any" for fewer, which are a list of accepted
+            ones.
     """
     if scoring == "auto":
         scoring = "vqa" if len(answers) >= ANNOTATORS else "any"
-    return {"vqa": vqa_accuracy, "okvqa": okvqa_accuracy, "any": any_accuracy}[scoring](prediction, answers)
+    rules = {"vqa": vqa_accuracy, "okvqa": plain_accuracy, "aokvqa": plain_accuracy, "any": any_accuracy}
+    return rules[scoring](prediction, answers)
 
 
 def most_common(answers: Iterable[str]) -> str:
@@ -100,7 +106,8 @@ class VQAMetric(Metric):
     {type: {"accuracy", "exact_match"}}. Questions without an answer are not counted.
 
     Args:
-        scoring: One of `SCORINGS`.
+        scoring: One of `SCORINGS`. With "aokvqa" direct answers to questions that the data calls difficult are not
+            counted, as in A-OKVQA's official code.
         choose: Whether questions that bring choices are scored by the right choice.
         lower_case: Whether upper and lower case are the same, for models that were taught lower-case answers.
     """
@@ -116,6 +123,8 @@ class VQAMetric(Metric):
             return
         # The one right choice is no vote of several people.
         scoring = self._scoring if answers is record.texts else "any"
+        if scoring == "aokvqa" and record.question is not None and record.question.difficult:
+            return
         if self._lower_case:
             answers, text = tuple(answer.lower() for answer in answers), text.lower()
         distinct = tuple(dict.fromkeys(answers))

@@ -13,7 +13,7 @@ from mmtune.metrics.vqa import VQAMetric
 from mmtune.records import Prediction, Record
 
 FORMATS = ("vqa", "okvqa", "jsonl", "tsv")
-"""Forms of answer files: JSON in one of the official forms; the same, scored without leave-one-out; predictions of
+"""Forms of answer files: JSON in one of the official forms; the same, scored by `plain_accuracy`; predictions of
 mmtune; a line an answer, `id<TAB>text`."""
 
 EXPECTED = (

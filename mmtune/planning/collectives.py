@@ -1,13 +1,10 @@
-"""What devices exchange in a compiled step, read off its text."""
+"""What devices exchange in a compiled step."""
 
-import math
-import re
 from typing import NamedTuple
 
+from mmtune.planning.hlo import Program, calls
+
 _KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
-# "%x = (f32[8,4]{1,0}, f32[2]{0}) all-reduce(...)" or "%x = bf16[16]{0} all-gather-start(...)".
-_LINE = re.compile(rf"= (?P<shapes>\(?[^=]*?) (?P<kind>{'|'.join(_KINDS)})(?:-start)?\(")
-_SHAPE = re.compile(r"(?P<dtype>pred|[a-z]+\d+)[a-z0-9]*\[(?P<sizes>[\d,]*)\]")
 
 
 class Traffic(NamedTuple):
@@ -17,20 +14,20 @@ class Traffic(NamedTuple):
     bytes: float
 
 
-def traffic(text: str) -> dict[str, Traffic]:
-    """Returns the collectives of an HLO module's text by kind.
+def traffic(program: Program) -> dict[str, Traffic]:
+    """Returns the collectives of a program by kind, those in loops once a round.
 
-    >>> traffic("%a = f32[2,3]{1,0} all-reduce(%b), channel_id=1")
+    >>> from mmtune.planning.hlo import parse
+    >>> traffic(parse("%a = f32[2,3]{1,0} all-reduce(%b), channel_id=1"))
     {'all-reduce': Traffic(count=1, bytes=24)}
     """
     found: dict[str, Traffic] = {}
-    for match in _LINE.finditer(text):
-        sizes = [_bytes(shape["dtype"], shape["sizes"]) for shape in _SHAPE.finditer(match["shapes"])]
-        before = found.get(match["kind"], Traffic(0, 0))
-        found[match["kind"]] = Traffic(before.count + 1, before.bytes + sum(sizes))
+    for name, places in calls(program).items():
+        runs = sum(place.runs for place in places)
+        for one in program.computations.get(name, ()):
+            kind = one.opcode.removesuffix("-start")
+            if kind in _KINDS:
+                before = found.get(kind, Traffic(0, 0))
+                size = sum(shape.bytes for shape in one.shapes)
+                found[kind] = Traffic(before.count + runs, before.bytes + runs * size)
     return found
-
-
-def _bytes(dtype: str, sizes: str) -> int:
-    bits = 8 if dtype == "pred" else int(re.sub(r"\D", "", dtype))
-    return math.prod(int(size) for size in sizes.split(",") if size) * bits // 8

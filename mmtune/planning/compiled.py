@@ -14,6 +14,8 @@ from mmtune.models.quantized_tree import quantized_tree
 from mmtune.models.spec import ModelSpec
 from mmtune.models.weights import model_variables
 from mmtune.planning.collectives import Traffic, traffic
+from mmtune.planning.hlo import parse
+from mmtune.planning.loops import repeated
 from mmtune.recipe import Recipe
 from mmtune.sharding.table import sharding_of
 from mmtune.training.model import Trainer
@@ -118,18 +120,23 @@ def compile_step(spec: ModelSpec, recipe: Recipe, length: int, targets: int) -> 
     return costs_of(lowered.compile())
 
 
-def costs_of(program: Any) -> Compiled:
-    """Returns what the compiler says of a compiled program; of a loop it counts one round."""
-    memory, costs, text = program.memory_analysis(), program.cost_analysis(), program.as_text()
+def costs_of(compiled: Any) -> Compiled:
+    """Returns what a compiled program costs, all rounds of its loops counted.
+
+    Of a loop whose trip count the compiler does not know, one round is counted.
+    """
+    memory, costs, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
     assert memory is not None and costs is not None and text is not None  # noqa: PT018
+    program = parse(text)
+    loops = repeated(program)
     return Compiled(
         memory.argument_size_in_bytes,
         memory.output_size_in_bytes,
         memory.alias_size_in_bytes,
         memory.temp_size_in_bytes,
-        costs.get("flops", 0.0),
-        costs.get("bytes accessed", 0.0),
-        traffic(text),
+        costs.get("flops", 0.0) + loops.flops,
+        costs.get("bytes accessed", 0.0) + loops.moved,
+        traffic(program),
     )
 
 

@@ -49,7 +49,7 @@ def hidden_loss(
         most_logits: Numbers in the logits that are computed at once, as far as one target position a row allows.
     """
     batch, count = hidden.shape[:2]
-    length = max(1, most_logits // (batch * head.spec.vocabulary_size))
+    length = positions_at_once(batch, head.spec.vocabulary_size, most_logits)
     targets = labels["labels"], labels["weights"]
     whole = jnp.maximum(jnp.sum(targets[1]), 1e-9)
     if length >= count:
@@ -57,6 +57,11 @@ def hidden_loss(
     parts = -(-count // length)
     padded = (_parted(array, parts, length) for array in (hidden, *targets))
     return jnp.divide(_sum_of_parts(head, weights, *padded), whole)
+
+
+def positions_at_once(batch: int, vocabulary_size: int, most_logits: int = MOST_LOGITS) -> int:
+    """Returns how many target positions of each row are in one part of the loss."""
+    return max(1, most_logits // (batch * vocabulary_size))
 
 
 def _parted(array: Array, parts: int, length: int) -> Array:

@@ -71,7 +71,7 @@ def test_texts_go_before_boxes(tmp_path):
 def test_questions_keep_their_ids_types_and_choices(tmp_path):
     photo(tmp_path / "a.jpg")
     picture = FilePicture(tmp_path / "a.jpg")
-    about = Question("what colour", "other", ("pink", "rose"), 1)
+    about = Question("what colour", "other", ("pink", "rose"), 1, difficult=True)
     records = (
         Record("7", picture, prefix="what colour?", texts=("rose",), image_id=42, question=about),
         Record("8", picture, prefix="how many?", texts=("2", "two"), image_id=42),

@@ -195,8 +195,10 @@ def test_unknown_splits(shared_data: Path, address: str, message: str) -> None:
 
 
 def test_options_where_there_are_none(shared_data: Path) -> None:
-    with pytest.raises(UsageError, match="the format voc takes no options"):
+    with pytest.raises(UsageError, match="the format voc takes the options origin alone after '\\?'"):
         read(f"{shared_data}/bccd:train?n=5")
+    with pytest.raises(UsageError, match="the format coco takes no options"):
+        read(f"{shared_data}/nuts/trainval.json?origin=1")
 
 
 def test_nothing_usable_says_why(tmp_path: Path) -> None:

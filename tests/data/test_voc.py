@@ -1,16 +1,22 @@
 """The reader of Pascal VOC."""
 
+import re
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
 import pytest
 from annotation_files import photo, voc_file, voc_object
 
+import mmtune
+from mmtune.data.convert import convert
 from mmtune.data.dataset import Dataset, FaultLog
 from mmtune.data.reader import Source
 from mmtune.data.voc import Voc
-from mmtune.errors import DataError
+from mmtune.errors import DataError, UsageError
 from mmtune.records import Box
+
+EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read(path: Path, **options: Any) -> Dataset:
@@ -52,6 +58,64 @@ def test_bare_folder_with_pictures_above(shared_data: Path) -> None:
     assert len(data.classes) == 20
     assert data[0].picture is not None
     assert data[0].picture.name.endswith("voc_yolo_coco/images/2007_000027.jpg")
+
+
+OFFICIAL = "<source><database>The VOC2007 Database</database><annotation>PASCAL VOC2007</annotation></source>"
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "expected"),
+    [
+        pytest.param(OFFICIAL, {}, (0, 0, 100, 80), id="official: from 1, the last pixel included"),
+        pytest.param(OFFICIAL.replace("2007", "2012"), {}, (0, 0, 100, 80), id="VOC2012"),
+        pytest.param(OFFICIAL, {"origin": "0"}, (1, 1, 100, 80), id="official, but from 0 by hand"),
+        pytest.param("<source><database>Unknown</database></source>", {}, (1, 1, 100, 80), id="another tool"),
+        pytest.param("<source><database>roboflow.com</database></source>", {}, (1, 1, 100, 80), id="roboflow"),
+        pytest.param("", {}, (1, 1, 100, 80), id="no source"),
+        pytest.param("", {"origin": "1"}, (0, 0, 100, 80), id="from 1 by hand"),
+    ],
+)
+def test_official_files_count_pixels_from_1(tmp_path: Path, source: str, options: Any, expected: Any) -> None:
+    photo(tmp_path / "a.jpg")
+    voc_file(tmp_path / "a.xml", source + voc_object("cat", (1, 1, 100, 80)))
+    data = read(tmp_path, options=options)
+    assert data[0].boxes == (Box("cat", *expected),)
+    assert data.faults == ()
+
+
+def test_an_official_object_of_one_pixel_has_an_area(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    voc_file(tmp_path / "a.xml", OFFICIAL + voc_object("cat", (7, 9, 7, 9)))
+    assert read(tmp_path)[0].boxes == (Box("cat", 6, 8, 7, 9),)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("?origin=2", "expected ?origin=0"), ("?start=1", "the format voc takes the options origin alone after '?'")],
+)
+def test_another_option_is_refused(tmp_path: Path, address: str, said: str) -> None:
+    voc_file(tmp_path / "a.xml", voc_object())
+    with pytest.raises(UsageError, match=re.escape(said)):
+        mmtune.read(f"{tmp_path}{address}", format="voc")
+
+
+def test_the_address_settles_the_origin(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    voc_file(tmp_path / "a.xml", OFFICIAL + voc_object("cat", (11, 21, 40, 60)))
+    boxes = [mmtune.read(f"{tmp_path}{address}")[0].boxes[0] for address in ("", "?origin=0", "?origin=1")]
+    assert boxes == [Box("cat", 10, 20, 40, 60), Box("cat", 11, 21, 40, 60), Box("cat", 10, 20, 40, 60)]
+
+
+def test_real_official_files_are_moved_and_survive_being_written(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "voc_yolo_coco/pascalvoc_format"
+    data = read(folder)
+    for record in data:
+        written = ElementTree.parse(folder / f"{record.id}.xml").getroot()
+        edges = [[float(one.findtext(f"bndbox/{edge}") or "") for edge in EDGES] for one in written.iterfind("object")]
+        assert [(box.x0 + 1, box.y0 + 1, box.x1, box.y1) for box in record.boxes] == [tuple(four) for four in edges]
+    convert(data, tmp_path / "voc", "voc")
+    back = mmtune.read(tmp_path / "voc")
+    assert [record.boxes for record in back] == [record.boxes for record in data]
 
 
 def test_edges_are_kept_as_written(tmp_path: Path) -> None:

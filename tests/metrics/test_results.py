@@ -233,7 +233,7 @@ def test_useless_folders_and_formats_are_refused(tmp_path):
 
 
 TRUTHS = (
-    "pascalvoc_format",
+    "pascalvoc_format?origin=0",  # the detections, and the other forms of the truth, have its coordinates as written
     "yolo_format",
     "coco_format_v1/instances_default.json",
     "coco_format_v2/instances_v2.json",

@@ -4,7 +4,7 @@ import pytest
 import vqa_rules
 from vqa_cases import PICKED, picked_cases, random_cases
 
-from mmtune.metrics.vqa import VQAMetric, answer_accuracy, most_common, okvqa_accuracy, right_answers, vqa_accuracy
+from mmtune.metrics.vqa import VQAMetric, answer_accuracy, most_common, plain_accuracy, right_answers, vqa_accuracy
 from mmtune.metrics.vqa_normalise import normalised, spaced
 from mmtune.records import Prediction, Question, Record
 
@@ -83,10 +83,35 @@ def test_vqa_accuracy(prediction, answers, expected):
     assert vqa_accuracy(prediction, answers) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("count", "expected"), [(0, 0), (1, 1 / 3), (2, 2 / 3), (3, 1), (10, 1)])
-def test_okvqa_accuracy_leaves_none_out(count, expected):
-    answers = ["mesh"] * count + ["net"] * (10 - count)
-    assert okvqa_accuracy("mesh", answers) == pytest.approx(expected)
+# By hand, the rule of big_vision's transfers/vqa and of allenai/aokvqa: min(1, answers that equal the prediction / 3).
+@pytest.mark.parametrize(
+    ("prediction", "answers", "expected"),
+    [
+        *(pytest.param("mesh", ["mesh"] * n + ["net"] * (10 - n), min(1, n / 3), id=f"{n} of ten") for n in range(6)),
+        pytest.param("a cat", ["cat"] * 5 + ["dog"] * 5, 0, id="no articles dropped"),
+        pytest.param("Cat", ["cat"] * 5 + ["dog"] * 5, 0, id="case counts"),
+        pytest.param("2", ["two"] * 9 + ["2"], 1 / 3, id="no numbers rewritten"),
+        pytest.param("t-shirt", ["t shirt"] * 8 + ["t-shirt"] * 2, 2 / 3, id="no punctuation dropped"),
+        pytest.param("isnt", ["isn't"] * 5 + ["no"] * 5, 0, id="no contractions mended"),
+        pytest.param("cat", ["cat"] * 10, 1, id="all the same"),
+        pytest.param("cat", [], 0, id="no answers"),
+    ],
+)
+@pytest.mark.parametrize("scoring", ["okvqa", "aokvqa"])
+def test_plain_accuracy_compares_answers_as_they_are(prediction, answers, expected, scoring):
+    assert plain_accuracy(prediction, answers) == pytest.approx(expected)
+    assert answer_accuracy(prediction, answers, scoring) == pytest.approx(expected)
+
+
+def test_the_official_score_of_a_okvqa_leaves_difficult_direct_answers_out():
+    easy = Record("1", texts=("rain",) * 10)
+    hard = Record("2", texts=("sun",) * 10, question=Question(choices=("sun", "fog"), correct=0, difficult=True))
+    pairs = [(easy, "rain"), (hard, "fog")]
+    assert computed(pairs, scoring="okvqa").compute()["accuracy"] == 0.5
+    assert computed(pairs, scoring="aokvqa").compute()["accuracy"] == 1
+    assert computed(pairs, scoring="aokvqa").count == 1
+    # Of multiple choice all questions count.
+    assert computed([(hard, "fog")], scoring="aokvqa", choose=True).count == 1
 
 
 @pytest.mark.parametrize(
@@ -96,6 +121,7 @@ def test_okvqa_accuracy_leaves_none_out(count, expected):
         ("auto", ["mesh", "net"], 1.0),
         ("vqa", ["mesh", "net"], 1 / 6),
         ("okvqa", ["mesh"] + ["net"] * 9, 1 / 3),
+        ("aokvqa", ["mesh"] + ["net"] * 9, 1 / 3),
         ("any", ["mesh"] + ["net"] * 9, 1.0),
         ("any", ["net"], 0.0),
     ],
@@ -163,7 +189,7 @@ def test_multiple_choice_counts_the_right_choice():
     record = Record("1", texts=("a boat",) * 10, question=Question(choices=("ship", "car"), correct=0))
     assert right_answers(record) == ("a boat",) * 10
     assert right_answers(record, choose=True) == ("ship",)
-    for scoring in ("auto", "vqa", "okvqa"):
+    for scoring in ("auto", "vqa", "okvqa", "aokvqa"):
         assert computed([(record, "ship")], choose=True, scoring=scoring).compute()["accuracy"] == 1
         assert computed([(record, "car")], choose=True, scoring=scoring).compute()["accuracy"] == 0
     unknown = Record("1", texts=("a boat",), question=Question(choices=("ship", "car")))

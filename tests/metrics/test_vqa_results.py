@@ -57,6 +57,23 @@ def test_forms(truth, tmp_path, name, content):
     assert found["metrics"]["per_answer_type"]["other"]["accuracy"] == pytest.approx(0.3)
 
 
+def test_a_okvqa_is_scored_without_its_difficult_questions(tmp_path):
+    items = [
+        {"question_id": name, "image_id": 1, "question": "Q?", "direct_answers": ["rain"] * 10,
+         "choices": ["rain", "sun"], "correct_choice_idx": 0, "difficult_direct_answer": name == "b"}
+        for name in "ab"
+    ]  # fmt: skip
+    file = tmp_path / "aokvqa_v1p0_val.json"
+    file.write_text(json.dumps(items))
+    answers = tmp_path / "answers.json"
+    answers.write_text(json.dumps({"a": {"direct_answer": "rain"}, "b": {"direct_answer": "sun"}}))
+    vqa = task_class("vqa")
+    strict, all_questions = (vqa(options=vqa.Options(scoring=scoring)) for scoring in ("aokvqa", "okvqa"))
+    assert all_questions.score_files(str(file), answers, None, FaultLog())["metrics"]["accuracy"] == 0.5
+    found = strict.score_files(str(file), answers, None, FaultLog())
+    assert (found["n"], found["metrics"]["accuracy"]) == (1, 1.0)
+
+
 def test_okvqa_leaves_no_answer_out(truth, tmp_path):
     answers = [{"question_id": k, "answer": v} for k, v in GIVEN.items()]
     found, _ = score(truth, tmp_path, answers, form="okvqa")

@@ -10,6 +10,7 @@ import pytest
 
 from mmtune.planning.chips import CHIPS, step_seconds
 from mmtune.planning.collectives import Traffic, traffic
+from mmtune.planning.hlo import parse
 
 DEVICES = 8
 HLO = """
@@ -84,7 +85,7 @@ def test_plans_of_decoding_real_models_on_four_meshes(family, layers, kind):
 
 
 def test_collectives_are_counted_with_their_bytes():
-    assert traffic(HLO) == {
+    assert traffic(parse(HLO)) == {
         "all-reduce": Traffic(2, 4 * 8 * 4 + 2 * 4 + 15 * 2),
         "all-gather": Traffic(1, 64),
         "collective-permute": Traffic(1, 7),

@@ -72,18 +72,27 @@ def test_meshes_and_batches():
 
 BOUNDS = """
 import json
+from dataclasses import replace
 import mmtune
 from mmtune.models.lora_config import LoRA
 from mmtune.planning.bounds import bounds, held_bytes
 from mmtune.planning.chips import CHIPS
-from mmtune.planning.compiled import abstract_model, abstract_trainer, compile_step
+from mmtune.planning.compiled import abstract_model, abstract_trainer, compile_step, with_layers
 from mmtune.planning.request import describe
 from mmtune.recipe import Recipe
 from mmtune.sharding.mesh import distributed, parse_mesh
 from mmtune.sharding.table import layout_rows
-spec = describe("tiny")
-ways = (("data=2,model=2", False, None, "none"), ("data=4", True, None, "full"), ("model=4", False, "int4", "dots"))
-for mesh, full, scheme, again in ways:
+tiny = describe("tiny")
+short = with_layers(tiny, 2, 1)
+many = replace(short, text=replace(short.text, vocabulary_size=262_144))  # whose loss takes four parts
+ways = (
+    (tiny, "data=2,model=2", False, None, "none"),
+    (tiny, "data=4", True, None, "full"),
+    (tiny, "model=4", False, "int4", "dots"),
+    (many, "data=2,model=2", False, None, "none"),
+    (many, "data=4", True, None, "full"),
+)
+for spec, mesh, full, scheme, again in ways:
     settings = {"mesh": mesh, "full": full, "quantize": scheme, "rematerialise": again}
     recipe = Recipe(task="instruct", data="-", batch_size=8, **settings)
     with distributed("data=1"):
@@ -107,7 +116,7 @@ def test_bounds_are_below_what_is_compiled_and_what_is_held_is_exact():
     )
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(lines) == 3
+    assert len(lines) == 5
     for held, laid, least, total, operations, flops in lines:
         assert held == laid
         assert held < least < total

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from mmtune.errors import UsageError, unknown_name
 from mmtune.model import Model
 from mmtune.models.load import adapted, load
+from mmtune.recipe import Recipe
 
 
 class Shelf:
@@ -18,6 +19,7 @@ class Shelf:
     def __init__(self, names: Iterable[str]):
         self._names = list(dict.fromkeys(names))
         self._loaded: dict[str, Model] = {}
+        self._bases: dict[tuple[str, str], Model] = {}
         self._lock = threading.Lock()
 
     @property
@@ -58,8 +60,18 @@ class Shelf:
 
     def _get(self, name: str) -> Model:
         if name not in self._loaded:
-            base = adapted(name)
-            if base is not None and base != name:
-                self._get(base)
-            self._loaded[name] = load(name, bases=self._loaded)
+            recipe = adapted(name)
+            bases = {}
+            if recipe is not None and recipe.model != name:
+                bases = {recipe.model: self._base(recipe)}
+            self._loaded[name] = load(name, bases=bases)
         return self._loaded[name]
+
+    def _base(self, recipe: Recipe) -> Model:
+        """Returns the base of an adapter, with its weights as the adapter was trained on them."""
+        if recipe.weights in (None, "float32"):
+            return self._get(recipe.model)
+        key = recipe.model, recipe.weights
+        if key not in self._bases:
+            self._bases[key] = load(recipe.model, precision=recipe.precision, weights=recipe.weights)
+        return self._bases[key]

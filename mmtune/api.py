@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mmtune.data.dataset import Dataset
 from mmtune.data.read import as_fraction, read, split_off
 from mmtune.decoding.sampling import GREEDY, Sampler
-from mmtune.errors import DataError, UsageError
+from mmtune.errors import DataError, RecipeError, UsageError
 from mmtune.evaluation import Evaluation, evaluate_records
 from mmtune.model import Model
 from mmtune.models.load import load
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from mmtune.training.stopping import Stop
 
 __all__ = ["Evaluation", "Run", "evaluate", "load", "read", "train", "train_recipe"]
+
+
+# Stands in a recipe for data that no address reads.
+_PASSED = "records"
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,9 @@ def train(
     """Fine-tunes a model.
 
     Args:
-        model: A loaded model, which is changed in place, or a name for `mmtune.load`.
+        model: A loaded model, or a name for `mmtune.load`. A loaded one is changed in place: an adapter that it has
+            becomes a part of its weights, and with `full` these become float32. It keeps its precision unless
+            `precision` is given.
         task: Name of the task.
         data: Records, or an address for `mmtune.read`.
         val: The same, or a fraction of `data` to hold back; None: no evaluation.
@@ -73,7 +79,8 @@ def train(
         **settings: Other fields of `mmtune.Recipe`, such as steps=500 or optimizer={"learning_rate": 1e-4}.
 
     Raises:
-        RecipeError: With every wrong key and value.
+        RecipeError: With every wrong key and value; for quantised weights with `full`.
+        UsageError: For a loaded model that its name does not load as: the run could not say what it was trained on.
         DataError: When no record can be trained on.
     """
     given = {
@@ -89,6 +96,8 @@ def train(
     given = {key: value for key, value in given.items() if value is not None}
     file = Path(out) / RECIPE
     going_on = resume and file.is_file()
+    if isinstance(model, Model) and not going_on:
+        given.setdefault("precision", model.precision)
     recipe = resumed(read_recipe(file, {}, []), given) if going_on else build(Recipe, given)
     return train_recipe(recipe, model=model, data=data, val=val, resume=resume, verbose=verbose)
 
@@ -132,17 +141,17 @@ def train_recipe(
     if recipe.mesh is None and several():
         recipe = replace(recipe, mesh=f"data={device_count()}")
     with distributed(recipe.mesh):
-        name, weights = model or recipe.model, "float32" if recipe.full else None
-        if isinstance(name, Model):
-            held = name
-            if recipe.quantize not in (None, held.quantized):
-                held.quantize(recipe.quantize)
-        else:
-            held = load(name, precision=recipe.precision, weights=weights, quantize=recipe.quantize)
-        held.spec = recipe.pictures.applied(held.spec)
+        held = _model(model or recipe.model, recipe, resume)
+        recipe = replace(recipe, quantize=held.quantized, weights=held.dtype)
+        spec = held.spec
+        held.spec = recipe.pictures.applied(spec)
         faults = [*training.faults, *(validation.faults if validation is not None else ())]
         display = Display(quiet=not verbose)
-        done = fit(held, recipe, training, validation, resume=resume, display=display, faults=faults, stop=stop)
+        try:
+            done = fit(held, recipe, training, validation, resume=resume, display=display, faults=faults, stop=stop)
+        except BaseException:
+            held.spec = spec
+            raise
     metrics = done.evaluation.metrics if done.evaluation else {}
     return Run(Path(recipe.out), held, metrics, (*faults, *done.faults), done.seconds)
 
@@ -198,14 +207,60 @@ def evaluate(
     return replace(found, faults=(*dataset.faults, *found.faults))
 
 
+def _model(model: Model | str, recipe: Recipe, resume: bool) -> Model:
+    """Returns what a run begins from: a model by its name, or a loaded one if the recipe can say what it is.
+
+    Raises:
+        RecipeError: When its weights are not those that the recipe says, or quantised and to be trained.
+        UsageError: When a loaded one is not what its name loads.
+    """
+    if isinstance(model, str):
+        weights = recipe.weights or ("float32" if recipe.full else None)
+        model = load(model, precision=recipe.precision, weights=weights, quantize=recipe.quantize)
+    else:
+        if model.altered:
+            raise UsageError(
+                f"{model.name}: {model.altered}, so the run could not be loaded by this name: load it anew, or write "
+                "it by model.export and train what that folder loads as"
+            )
+        problems = []
+        if recipe.weights not in (None, model.dtype):
+            problems.append(f"weights: the run is of weights in {recipe.weights}, the given model has {model.dtype}")
+        # Recipes without `weights` are older and did not say of loaded models whether they were quantised.
+        begun = resume and recipe.weights is not None and (Path(recipe.out) / RECIPE).is_file()
+        if model.quantized and recipe.quantize != model.quantized and (begun or recipe.quantize):
+            wanted = f"weights in {recipe.quantize}" if recipe.quantize else "weights that are not quantised"
+            problems.append(f"quantize: the run is of {wanted}, the given model has {model.quantized}")
+        if problems:
+            raise RecipeError(problems)
+    if recipe.full and model.quantized:
+        raise RecipeError(
+            [
+                f"full: the weights of {model.name} are in {model.quantized}, which cannot be trained: leave out full "
+                "for an adapter on them, or load it as it was before it was quantised"
+            ]
+        )
+    if recipe.quantize and not model.quantized:
+        model.quantize(recipe.quantize)
+    return model
+
+
 def _address(data: Any) -> Any:
-    """Returns what stands for some data in a recipe: its address, a fraction, or "records" for bare records."""
+    """Returns what stands for some data in a recipe: its address, a fraction, or that it was passed as records."""
     if data is None or isinstance(data, str | float | int):
         return data
-    return getattr(data, "name", "") or "records"
+    name = data.name if isinstance(data, Dataset) else ""
+    if name and isinstance(data, Dataset) and not data.partial:
+        return name
+    return f"{_PASSED} of {name}" if name else _PASSED
 
 
 def _dataset(data: Dataset | Sequence[Record] | str, recipe: Recipe) -> Dataset:
+    if isinstance(data, str) and data.partition(" of ")[0] == _PASSED and not Path(data).exists():
+        raise UsageError(
+            f"{data}: the run was trained on records that were passed to mmtune.train, which no address reads again: "
+            f"go on with mmtune.train(..., data=records, out={recipe.out!r}, resume=True)"
+        )
     return _held(data, recipe.task, recipe.format)
 
 

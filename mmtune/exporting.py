@@ -15,7 +15,7 @@ import numpy as np
 from mmtune.data.batch import Row, collate
 from mmtune.data.pixels import RESAMPLING
 from mmtune.errors import ModelError, UsageError, unknown_name
-from mmtune.files import write_json, write_text
+from mmtune.files import publish, write_json, write_text
 from mmtune.model_card import CARD, model_card
 from mmtune.models.config_files import read_object
 from mmtune.models.folder_files import ADAPTER_WEIGHTS, CONFIG, GENERATION, JSON, PREPROCESSOR, SETTINGS
@@ -77,13 +77,13 @@ def export(model: "Model", out: str | Path, form: str, dtype: str | None = None)
         if not difference <= _NEAR:
             failed = out.with_name(f"{out.name}.failed")
             shutil.rmtree(failed, ignore_errors=True)
-            work.rename(failed)
+            publish(work, failed)
             raise ModelError(
                 f"{failed}: what was written is not the model: its logits differ by {difference:.1e} of the largest, "
                 f"expected at most {_NEAR:.0e}"
             )
         write_text(work / CARD, card)
-        work.rename(out)
+        publish(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return out

@@ -1,7 +1,7 @@
 """A model as users hold it: a KerasHub backbone, its tokenizer, and an adapter on it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,13 +49,25 @@ class Setup:
     max_tokens: int = 0
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What loading a model's name gives, and what has become of it: its adapter baked in, its weights altered."""
+
+    spec: ModelSpec
+    tokenizer: Tokenizer
+    lora: LoraWeights | None
+    baked: bool = False
+    altered: str = ""
+
+
 class Model:
     """A backbone that answers.
 
     Args:
         backbone: A KerasHub backbone of PaliGemma, Gemma or Llama 3.
         tokenizer: Its vocabulary.
-        name: What a user loads it by; kept as `base` where a run or an adapter on it takes another name.
+        name: What a user loads it by; kept as `base` where a run or an adapter on it takes another name. Under an
+            adapter `base` is what loads the weights that it lies on.
         precision: Dtype of activations and products: "float32" or "bfloat16".
         setup: What it was fine-tuned for, if it was.
         spec: How it computes, where its checkpoint says more than KerasHub's classes can; None: as the backbone does.
@@ -76,12 +88,45 @@ class Model:
         self.backbone = backbone
         self.spec = read_spec(backbone) if spec is None else spec
         self.tokenizer = tokenizer
-        self.name = self.base = name
+        self.base = name
         self.precision = precision
         self.setup = setup
         self.variables = model_variables(backbone) if variables is None else variables
         self.lora: LoraWeights | None = None
         self._merge: Merge | None = None
+        self.known_as(name)
+        self._under = self._source
+
+    def known_as(self, name: str) -> None:
+        """Notes that loading a name gives the model as it is now."""
+        self.name = name
+        self._source = _Source(self.spec, self.tokenizer, self.lora)
+
+    @property
+    def altered(self) -> str:
+        """What was done to the model that loading its name does not repeat, as a clause; "" where nothing was.
+
+        Values that somebody assigned to single variables are not seen.
+        """
+        source = self._source
+        if source.altered:
+            return source.altered
+        if self.spec != source.spec:
+            return "its description (spec) was changed"
+        if self.tokenizer is not source.tokenizer:
+            return "its tokenizer was replaced"
+        if self.lora is not None and self.lora is not source.lora and not self.lora.fresh:
+            return "the values of its adapter were set by hand"
+        return ""
+
+    @altered.setter
+    def altered(self, clause: str) -> None:
+        self._source = replace(self._source, altered=clause)
+
+    @property
+    def dtype(self) -> str:
+        """Dtype in memory of the weights, of a quantised model of those that are not quantised."""
+        return str(self.variables["text"]["norm"].dtype)
 
     @property
     def quantized(self) -> str | None:
@@ -100,12 +145,35 @@ class Model:
         if self.quantized:
             raise UsageError(f"{self.name}: its weights are quantised already, by {self.quantized}")
         self.unmerge()
+        if self._source.baked:
+            self.altered = "an adapter was baked into its weights before they were quantised"
         self._rebuild(scheme)
 
     def widen(self) -> None:
         """Makes quantised weights wide again: what they mean, not what they were before."""
         if self.quantized:
             self._rebuild(None)
+            self.altered = "its quantised weights were made wide"
+
+    def cast(self, dtype: str) -> None:
+        """Holds the weights in another dtype; each lies on the devices as before.
+
+        Args:
+            dtype: "float32", or a narrower one, to which they are rounded.
+
+        Raises:
+            UsageError: When they are quantised.
+        """
+        if self.quantized:
+            raise UsageError(f"{self.name}: its weights are quantised, by {self.quantized}; make them wide first")
+        if all(str(variable.dtype) == dtype for variable in self.backbone.weights):
+            return
+        self.unmerge()
+        self.altered = f"its weights were cast from {self.dtype} to {dtype}"
+        backbone = build_backbone(self.spec, dtype, self.backbone.name)
+        for old, new in zip(self.backbone.weights, backbone.weights, strict=True):
+            new.assign(old.value)
+        self.backbone, self.variables = backbone, model_variables(backbone)
 
     def copy(self) -> "Model":
         """Returns the model with wide weights of its own; the adapter is the same."""
@@ -120,6 +188,9 @@ class Model:
         )
         other._rebuild(None)
         other.base, other.lora = self.base, self.lora
+        other._source, other._under = self._source, self._under
+        if self.quantized and not self.altered:
+            other.altered = "its quantised weights were made wide"
         return other
 
     def bare(self) -> "Model":
@@ -128,16 +199,14 @@ class Model:
         Neither of the two may be merged, baked or trained in full, which would change the weights of both.
         """
         self.unmerge()
-        other = Model(
+        return Model(
             self.backbone,
             self.tokenizer,
-            name=self.base,
+            name=self.name if self.lora is None else self.base,
             precision=self.precision,
             spec=self.spec,
             variables=self.variables,
         )
-        other.base = self.base
-        return other
 
     def _rebuild(self, scheme: str | None) -> None:
         backbone = build_backbone(self.spec, self.backbone.dtype_policy.variable_dtype, self.backbone.name)
@@ -154,14 +223,16 @@ class Model:
 
     def add_lora(self, config: LoRA, seed: int = 0) -> LoraWeights:
         """Puts a fresh adapter on the model, in place of any other one."""
-        self.unmerge()
+        self.drop_lora()
+        self.base, self._under = self.name, self._source
         self.lora = LoraWeights(config, self.spec, self.variables, seed)
         return self.lora
 
     def drop_lora(self) -> None:
-        """Takes the adapter off; the base stays as it was."""
+        """Takes the adapter off; the base stays as it was, and the model has its name."""
         self.unmerge()
-        self.lora = None
+        if self.lora is not None:
+            self.lora, self.name, self._source = None, self.base, self._under
 
     @property
     def merged(self) -> bool:
@@ -187,12 +258,17 @@ class Model:
 
     def bake(self) -> None:
         """Makes the adapter a part of the base for good and takes it off; a quantised base is quantised anew."""
+        if self.lora is None:
+            return
+        self._source = replace(self._source, baked=True, altered=self.altered)
         scheme = self.quantized
-        self.widen()
+        if scheme:
+            self.unmerge()
+            self._rebuild(None)
         self.merge()
         self.lora = self._merge = None
         if scheme:
-            self.quantize(scheme)
+            self._rebuild(scheme)
 
     def weights(self) -> Weights:
         """Returns the current weights as decoding and scoring take them.

@@ -155,6 +155,8 @@ class Recipe:
         freeze_vision: With `full`, keep the vision tower as it is; None: it is tuned too. An adapter reaches the tower
             by `lora.vision`.
         precision: Dtype of activations and products.
+        weights: Dtype in which the base's weights are held under an adapter; with `full`, in which they are read before
+            they become float32. None: the precision, and float32 with `full`.
         quantize: "int8" or "int4": keep the base weights in so few bits under the adapter; None: as they are.
         rematerialise: What the backward pass recomputes to save memory.
         mesh: Device mesh such as "data=2,model=4"; None: one device.
@@ -190,6 +192,7 @@ class Recipe:
     lora: LoRA = field(default_factory=LoRA)
     freeze_vision: bool | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
+    weights: Literal["float32", "bfloat16", "float16"] | None = None
     quantize: Literal["int8", "int4"] | None = None
     rematerialise: Literal["none", "dots", "full"] = "none"
     mesh: str | None = None

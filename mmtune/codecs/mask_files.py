@@ -14,6 +14,7 @@ import numpy as np
 from mmtune.codecs import mask_network as network
 from mmtune.codecs.masks import MaskCodec
 from mmtune.errors import ModelError
+from mmtune.files import atomic
 
 SMALL, PUBLIC = "small", "public"
 
@@ -37,7 +38,7 @@ def load_codec(name: str | Path | None = None) -> MaskCodec:
 def save_codec(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     """Writes the arrays of a codec in 16-bit floating point, the same bytes for the same arrays."""
     halves = {name: np.asarray(arrays[name], np.float16) for name in network.names()}
-    with path.open("wb") as file:
+    with atomic(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **halves)  # pyright: ignore[reportArgumentType]
 
 

@@ -12,6 +12,7 @@ from mmtune.data.write_jsonl import write_jsonl
 from mmtune.data.write_voc import write_voc
 from mmtune.data.write_yolo import write_yolo
 from mmtune.errors import DataError, UsageError, unknown_name
+from mmtune.files import publish
 from mmtune.records import Fault, Record
 
 FORMATS = ("coco", "jsonl", "yolo", "voc")
@@ -123,11 +124,11 @@ def _publish(work: Path, out: Path, single: bool) -> None:
     if not single:
         if out.is_dir():
             out.rmdir()  # empty, as was checked
-        work.rename(out)
+        publish(work, out)
         return
     # The pictures first, so that the file never names what is not there yet.
     for path in sorted(work.iterdir(), key=lambda path: path.name == out.name):
         target = out.parent / path.name
         if target.is_dir():
             target.rmdir()
-        path.rename(target)
+        publish(path, target)

@@ -30,6 +30,7 @@ class Dataset(Sequence[Record]):
         faults: Everything that was set aside or repaired on the way.
         format: Name of the reader.
         name: What the user asked for.
+        partial: Whether records of it were left out since it was read.
     """
 
     records: Sequence[Record]
@@ -37,6 +38,7 @@ class Dataset(Sequence[Record]):
     faults: tuple[Fault, ...] = ()
     format: str = ""
     name: str = ""
+    partial: bool = False
     _counts: Counter[str] = field(init=False, repr=False, compare=False, default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -62,8 +64,8 @@ class Dataset(Sequence[Record]):
     def chosen(self, indices: Sequence[int]) -> "Dataset":
         """Returns the data set with some of its records only, by their places."""
         if isinstance(self.records, GeneratedRecords):
-            return replace(self, records=self.records.chosen(indices))
-        return replace(self, records=tuple(self.records[index] for index in indices))
+            return replace(self, records=self.records.chosen(indices), partial=True)
+        return replace(self, records=tuple(self.records[index] for index in indices), partial=True)
 
     @overload
     def __getitem__(self, index: int) -> Record: ...
@@ -71,5 +73,6 @@ class Dataset(Sequence[Record]):
     def __getitem__(self, index: slice) -> "Dataset": ...
     def __getitem__(self, index: int | slice) -> "Record | Dataset":
         if isinstance(index, slice):
-            return replace(self, records=self.records[index])
+            whole = index.indices(len(self)) == (0, len(self), 1)
+            return replace(self, records=self.records[index], partial=self.partial or not whole)
         return self.records[index]

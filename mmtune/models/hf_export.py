@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtune.files import atomic, write_json
+from mmtune.files import save_tensors, write_json
 from mmtune.models.folder_files import CONFIG, INDEX, SINGLE
 from mmtune.models.hf_names import Link, links
 from mmtune.models.safetensor_files import numpy_dtype
@@ -66,8 +66,6 @@ def write_checkpoint(
         tokens: Ids that `config.json` names: "bos_token_id", "image_token_index" and the like.
         largest: Most bytes of a file, unless one tensor alone is larger.
     """
-    from safetensors.numpy import save_file
-
     found = links(spec, variables)
     shards = list(_shards(found, numpy_dtype(dtype).itemsize, largest))
     places: dict[str, str] = {}
@@ -75,8 +73,7 @@ def write_checkpoint(
         name = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         tensors = {spelled(link.name, spec): _array(link, dtype) for link in shard}
         places |= dict.fromkeys(tensors, name)
-        with atomic(folder / name) as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt"})
+        save_tensors(tensors, folder / name, {"format": "pt"})
     if len(shards) > 1:
         total = sum(_size(link, numpy_dtype(dtype).itemsize) for link in found)
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))})

@@ -37,7 +37,7 @@ _SCHEMES = ("kaggle://", "modelscope://", "gs://")
 def load(
     name: str | Path,
     *,
-    precision: str = "float32",
+    precision: str | None = None,
     weights: str | None = None,
     quantize: str | None = None,
     bases: Mapping[str, Model] | None = None,
@@ -47,9 +47,10 @@ def load(
     Args:
         name: "tiny", a KerasHub preset name or address, or a folder: a run of ours, a PEFT adapter
             (which names its base), a Hugging Face checkpoint or a Keras preset.
-        precision: Dtype of activations and products, "float32" or "bfloat16".
-        weights: Dtype in memory of the weights of a Hugging Face checkpoint; None: the precision. Weights that are to
-            be trained need float32: small steps are lost in bfloat16.
+        precision: Dtype of activations and products, "float32" or "bfloat16"; None: that of a run's training, float32
+            for anything else.
+        weights: Dtype in memory of the weights of a Hugging Face checkpoint; None: the precision, or what an adapter's
+            run was trained on where no precision is given. What a run trained in full is in float32.
         quantize: "int8" or "int4": keep the base weights in so few bits; they cannot be trained then, an adapter on
             them can. None: as they are, or as a run had them.
         bases: Models that are loaded already, by name. An adapter on one of them is put on its very weights
@@ -61,31 +62,38 @@ def load(
     _check_backend()
     if quantize is not None:
         check_scheme(quantize)
-    base = (bases or {}).get(adapted(name) or "")
-    if base is not None and base.lora is None and (base.precision, base.quantized) == (precision, quantize):
-        return _on_base(Path(name), base)
+    if quantize is None and (recipe := adapted(name)) is not None and recipe.model in (bases or {}):
+        base, chosen = (bases or {})[recipe.model], precision or recipe.precision
+        as_trained = precision is None and weights is None and recipe.weights is not None
+        same = base.dtype == recipe.weights if as_trained else base.precision == chosen
+        if base.lora is None and base.quantized is None and same and weights in (None, base.dtype):
+            return _on_base(Path(name), base, recipe, chosen)
     return _load(str(name), precision, weights, quantize, ())
 
 
-def _load(text: str, precision: str, weights: str | None, quantize: str | None, above: tuple[Path, ...]) -> Model:
+def _load(
+    text: str, precision: str | None, weights: str | None, quantize: str | None, above: tuple[Path, ...]
+) -> Model:
     """`load`; `above` are the folders whose base is asked for."""
     model = _found(text, precision, weights, quantize, above)
     if quantize is not None and model.quantized != quantize:  # it could not be done as the weights were read
         model.widen()
         model.quantize(quantize)
+    model.known_as(model.name)
     return model
 
 
-def _found(text: str, precision: str, weights: str | None, quantize: str | None, above: tuple[Path, ...]) -> Model:
+def _found(text: str, given: str | None, weights: str | None, quantize: str | None, above: tuple[Path, ...]) -> Model:
+    precision = given or "float32"
     if text == "tiny":
         return Model(_tiny(), tiny_tokenizer(), name="tiny", precision=precision)
     folder = _fetched(text) if text.startswith(SCHEME) else Path(text)
     if folder.resolve() in above:
         raise ModelError(f"{text} is based on itself: there is no model at the bottom")
     if (folder / RECIPE).is_file():
-        return _load_run(folder, precision, above)
+        return _load_run(folder, given, weights, above)
     if (folder / CONFIG).is_file():
-        return _load_peft(folder, text, precision, above)
+        return _load_peft(folder, text, given, weights, above)
     if text.lower().endswith(SUFFIX):
         loaded, tokenizer = load_gguf(folder, weights or precision, quantize)
         return Model(tokenizer=tokenizer, name=text, precision=precision, **loaded._asdict())
@@ -142,21 +150,22 @@ def _presets() -> dict[str, dict[str, Any]]:
     }
 
 
-def adapted(name: str | Path) -> str | None:
-    """Returns the name of the base whose weights a run of ours only puts an adapter on, None for anything else."""
+def adapted(name: str | Path) -> "Recipe | None":
+    """Returns the recipe of a run of ours that only puts an adapter on its base's weights, None for anything else."""
     from mmtune.recipe import read_recipe
 
     if not (Path(name) / RECIPE).is_file():
         return None
     recipe = read_recipe(Path(name) / RECIPE, {}, [])
-    return None if recipe.full or recipe.quantize else recipe.model
+    return None if recipe.full or recipe.quantize else recipe
 
 
-def _on_base(folder: Path, base: Model) -> Model:
+def _on_base(folder: Path, base: Model, recipe: "Recipe", precision: str) -> Model:
     """Returns a run's adapter on the weights of a model that is loaded."""
-    from mmtune.recipe import read_recipe
-
-    return _with_adapter(base.bare(), folder, read_recipe(folder / RECIPE, {}, []))
+    model = _with_adapter(base.bare(), folder, recipe)
+    model.precision = precision
+    model.known_as(model.name)
+    return model
 
 
 def _with_adapter(model: Model, folder: Path, recipe: "Recipe") -> Model:
@@ -177,14 +186,20 @@ def _tiny() -> Any:
     return backbone
 
 
-def _load_run(folder: Path, precision: str, above: tuple[Path, ...]) -> Model:
+def _load_run(folder: Path, precision: str | None, weights: str | None, above: tuple[Path, ...]) -> Model:
     from mmtune.recipe import read_recipe
 
     recipe = read_recipe(folder / RECIPE, {}, [])
-    weights = "float32" if recipe.full else None
-    model = _load_base(folder, RECIPE, recipe.model, precision, weights, recipe.quantize, above)
-    if model.lora is not None:
-        model.bake()
+    if recipe.full:
+        weights = recipe.weights or "float32"
+    elif precision is None:
+        weights = weights or recipe.weights
+    model = _load_base(folder, RECIPE, recipe.model, precision or recipe.precision, weights, recipe.quantize, above)
+    if recipe.full:
+        if model.quantized:
+            raise ModelError(f"{folder / RECIPE}: full, on a base in {model.quantized}, which cannot be: train it anew")
+        model.cast("float32")  # as it was trained
+    model.bake()
     if not recipe.full:
         return _with_adapter(model, folder, recipe)
     # A recipe tunes part of the weights; those that it kept frozen are the base's.
@@ -196,7 +211,7 @@ def _load_base(
     folder: Path,
     file: str,
     base: str,
-    precision: str,
+    precision: str | None,
     weights: str | None,
     quantize: str | None,
     above: tuple[Path, ...],
@@ -223,15 +238,14 @@ def _check_backend() -> None:
         raise ModelError(f"Keras is set to run on {backend}, mmtune needs JAX: set KERAS_BACKEND=jax")
 
 
-def _load_peft(folder: Path, name: str, precision: str, above: tuple[Path, ...]) -> Model:
+def _load_peft(folder: Path, name: str, precision: str | None, weights: str | None, above: tuple[Path, ...]) -> Model:
     config, base = read_config(folder), base_name(folder)
     if base is None or Path(base).resolve() == folder.resolve():
         raise ModelError(f"{folder / CONFIG}: base_model_name_or_path does not say which model the adapter belongs to")
     # PEFT writes the names of the hub without a scheme.
     on_hub = base.count("/") == 1 and "://" not in base and not Path(base).exists()
-    model = _load_base(folder, CONFIG, f"{SCHEME}{base}" if on_hub else base, precision, None, None, above)
-    if model.lora is not None:
-        model.bake()
+    model = _load_base(folder, CONFIG, f"{SCHEME}{base}" if on_hub else base, precision, weights, None, above)
+    model.bake()
     try:
         lora = model.add_lora(config)
     except ModelError as error:
@@ -276,6 +290,8 @@ def assign_weights(variables: list[Any], file: Path) -> None:
         raise ModelError(f"{file}: no such weights file; the run may not have ended (resume it with --resume)")
     by_path = {variable.path: variable for variable in variables}
     tensors = TensorFiles(file)
+    if not tensors:
+        raise ModelError(f"{file}: expected weights, found none: nothing was trained")
     for name, place in tensors.items():
         if name not in by_path:
             raise ModelError(f"{file}: the weight {name} belongs to no variable of this model")

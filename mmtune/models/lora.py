@@ -60,6 +60,11 @@ class LoraWeights(keras.layers.Layer):
         """Number of trainable parameters."""
         return sum(int(np.prod(v.shape)) for weights in self.table.values() for v in weights.values())
 
+    @property
+    def fresh(self) -> bool:
+        """Whether it changes nothing, as when it was made."""
+        return not any(np.any(whole(weights["b"].value)) for weights in self.table.values())
+
     def adapter(self, key: jax.Array | None = None) -> Adapter:
         """Returns the current weights for a forward pass; with a key, dropout is on."""
         weights = {path: {name: v.value for name, v in named.items()} for path, named in self.table.items()}

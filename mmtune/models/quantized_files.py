@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mmtune.errors import ModelError
-from mmtune.files import atomic
+from mmtune.files import save_tensors
 from mmtune.models.build import build_backbone
 from mmtune.models.folder_files import QUANTIZED
 from mmtune.models.hf_config import read_config
@@ -23,11 +23,8 @@ _PARTS = ("values", "scale")
 
 def write_quantized(folder: Path, spec: ModelSpec, variables: Tree) -> None:
     """Writes the weights of a quantised model."""
-    from safetensors.numpy import save_file
-
-    named = _named(spec, variables)
-    with atomic(folder / QUANTIZED) as temporary:
-        save_file({name: np.asarray(variable) for name, variable in named.items()}, temporary, _metadata(variables))
+    tensors = {name: np.asarray(variable) for name, variable in _named(spec, variables).items()}
+    save_tensors(tensors, folder / QUANTIZED, _metadata(variables))
 
 
 def load_quantized(folder: Path, dtype: str) -> Loaded:

@@ -17,6 +17,7 @@ import numpy as np
 from mmtune.codecs.boxes import LOCATIONS, SEGMENT_CODES
 from mmtune.data.shape_kinds import COLOURS, KINDS, plural
 from mmtune.data.word_list import WORDS
+from mmtune.files import atomic
 
 TEXT_PIECES = 1024
 # Gemma's spare pieces; the first labels noise boxes in detection targets.
@@ -179,5 +180,6 @@ def build_vocabulary() -> bytes:
 
 
 if __name__ == "__main__":
-    FILE.write_bytes(build_vocabulary())
+    with atomic(FILE) as temporary:
+        temporary.write_bytes(build_vocabulary())
     print(f"wrote {FILE}")

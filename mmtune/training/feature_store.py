@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,9 @@ class MemoryStore:
         """Returns (tokens, width), or None."""
         return self._arrays.get(key)
 
+    def make_room(self, keys: Collection[Hashable]) -> None:
+        """Does nothing: what does not fit into memory is not kept at all."""
+
     def put(self, key: Hashable, features: np.ndarray) -> None:
         """Keeps what belongs to a key."""
         self._arrays[key] = features
@@ -55,11 +58,12 @@ class DiskStore:
         tower: Digest of the tower's weights, the preparation and the dtype.
         shape: (tokens, width) of one picture's.
         dtype: Their dtype.
+        limit: Most bytes that all files of the folder may take.
     """
 
-    def __init__(self, folder: Path, tower: str, shape: tuple[int, int], dtype: np.dtype):
+    def __init__(self, folder: Path, tower: str, shape: tuple[int, int], dtype: np.dtype, limit: float):
         self.folder, self.shape, self.dtype = folder, shape, dtype
-        self._tower = tower
+        self._tower, self._limit = tower, limit
 
     @property
     def size(self) -> int:
@@ -103,16 +107,22 @@ class DiskStore:
         with atomic(self._file(key)) as temporary:
             features.tofile(temporary)
 
-    def make_room(self, pictures: int, limit: float) -> None:
-        """Deletes what was not used for longest until so many pictures more fit into a limit in bytes."""
-        held = []
+    def make_room(self, keys: Collection[Hashable]) -> None:
+        """Deletes what was not used for longest until the files of some keys have room beside the rest.
+
+        Files of these keys stay; they count once, whether they are there already or not.
+        """
+        wanted = {self._file(key) for key in keys}
+        others = []
         for file in self.folder.glob("??/*"):
             try:
-                held.append((file.stat().st_mtime, file.stat().st_size, file))
+                found = file.stat()
             except OSError:  # another run has deleted it
                 continue
-        over = sum(size for _, size, _ in held) + pictures * self.size - limit
-        for _, size, file in sorted(held):
+            if file not in wanted:
+                others.append((found.st_mtime, found.st_size, file))
+        over = sum(size for _, size, _ in others) + len(wanted) * self.size - self._limit
+        for _, size, file in sorted(others):
             if over <= 0:
                 return
             file.unlink(missing_ok=True)

@@ -72,6 +72,7 @@ class Features:
         """
         waiting: dict[Hashable, np.ndarray] = {}
         with ThreadPoolExecutor(2) as pool:
+            self._store.make_room({key for key in pool.map(self._known, records) if key is not None})
             for start in range(0, len(records), 4 * _ENCODED):
                 chunk = records[start : start + 4 * _ENCODED]
                 for key, pixels in pool.map(self._missing, chunk):
@@ -89,6 +90,13 @@ class Features:
             return (key, None) if self._store.get(key) is not None else (key, self._pixels(record))
         except DataError:
             return None, None
+
+    def _known(self, record: Record) -> Hashable | None:
+        """Returns the key of a picture, None where it cannot be read."""
+        try:
+            return self._key(record)
+        except DataError:
+            return None
 
     def _key(self, record: Record) -> Hashable:
         if record.picture is None:
@@ -158,11 +166,11 @@ def choose_features(
     shape, dtype = (model.spec.image_tokens, model.spec.text.hidden_dim), jnp.dtype(recipe.precision)
     gib = len(records) * int(np.prod(shape)) * dtype.itemsize / GIB
     if wanted == "disk":
-        store = DiskStore(Path(recipe.cache.folder or cache_folder("features")), _digest(model), shape, dtype)
         if gib > recipe.cache.disk_gib:
             told = f"image tokens are not kept: they take {gib:.1f} GiB, cache.disk_gib is {recipe.cache.disk_gib:g}"
             return None, [], told
-        store.make_room(len(wanted_now), recipe.cache.disk_gib * GIB)
+        folder, limit = Path(recipe.cache.folder or cache_folder("features")), recipe.cache.disk_gib * GIB
+        store = DiskStore(folder, _digest(model), shape, dtype, limit)
         told = f"image tokens of {len(records):,} pictures are kept in {store.folder} ({gib:.2f} GiB)"
         return Features(model, store), wanted_now, told
     if wanted == "auto" and len(members) < _LEAST_USES * len(records):

@@ -101,14 +101,19 @@ def fit(
     _log_unknown_classes(task, val or (), log)
     recipe = replace(recipe, options=recipe.options | dict(task.for_tokenizer(model.tokenizer).settled()))
     recipe = complete(recipe, model, examples)
-    if model.lora is not None:
-        model.bake()
+    precision, before = model.precision, model.dtype
+    if recipe.full:
+        model.cast("float32")  # first: in fewer bits an adapter's values round away, and so do the steps of training
+        if before != "float32":
+            display.note(f"the weights, loaded in {before}, are trained and kept in float32")
+    model.bake()
     if not recipe.full:
         model.add_lora(recipe.lora, recipe.seed)
     try:
         with stop.listening() if stop is not None else nullcontext():
             return _fit(model, recipe, task, examples, val, resume, display, log, faults, stop or Stop())
     except BaseException:
+        model.precision = precision
         if not recipe.full:
             model.drop_lora()
         raise
@@ -150,6 +155,8 @@ def _fit(
         logs = Logs(out, _metric_names(task), progress.step, display.note)
     except OSError as error:
         raise rescued(error, trainer, model, recipe, checkpoints, Progress()) from error
+    if recipe.full:
+        model.altered = "a run that did not end changed its weights"
     features, pictures, kept = choose_features(recipe, model, examples, plan, progress.step, task.needs_picture)
     display.start(
         recipe,
@@ -186,7 +193,7 @@ def _fit(
         started = time.perf_counter()
         save_weights(trainer, model, recipe, out)
         model.setup = setup_of(recipe)
-        model.name = str(out)
+        model.known_as(str(out))
         with stop.interruptible():
             evaluation = _evaluate(model, task, val, display) if val else None
         unusable = {record: fault for part in gathered(rows.faults) for record, fault in part.items()}

@@ -33,7 +33,7 @@ class Trainer(keras.Model):
     """
 
     def __init__(self, model: Model, recipe: Recipe, labels: int = 0):
-        super().__init__(name="trainer")
+        super().__init__(name="trainer", dtype="float32")
         self.recipe = recipe
         self.lora = None if recipe.full else model.lora
         self.seeds = keras.random.SeedGenerator(recipe.seed)
@@ -66,7 +66,8 @@ class Trainer(keras.Model):
     def _make_head(self, labels: int) -> DenseHead:
         head = make_head(self._spec.text.hidden_dim, (labels,), np.random.default_rng(self.recipe.seed))
         variables = {
-            f.name: self.add_weight(getattr(head, f.name).shape, name=f"dense_head_{f.name}") for f in fields(head)
+            f.name: self.add_weight(getattr(head, f.name).shape, name=f"dense_head_{f.name}", dtype="float32")
+            for f in fields(head)
         }
         for name, variable in variables.items():
             variable.assign(getattr(head, name))

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from mmtune.codecs.boxes import LOCATIONS
 from mmtune.data.scene_shapes import MAX_OBJECTS
-from mmtune.files import atomic
+from mmtune.files import atomic, save_tensors
 from mmtune.models.forward import logits
 from mmtune.models.linear import NO_ADAPTER, Array
 from mmtune.models.load import assign_weights
@@ -269,16 +269,13 @@ class Pretraining:
 
     def write_weights(self, file: Path) -> None:
         """Writes the model's weights in float16 under their variables' paths, without the head."""
-        from safetensors.numpy import save_file
-
         tensors = {
             variable.path: np.asarray(value, np.float16)
             for group in self.groups.values()
             for variable, value in zip(group.variables, group.values, strict=True)
             if not variable.path.endswith("dense_head")
         }
-        with atomic(file) as temporary:
-            save_file(tensors, temporary)
+        save_tensors(tensors, file)
 
 
 def pretrain(out: Path, plan: Plan, workers: int, console: Console, weights: Path | None = None) -> None:

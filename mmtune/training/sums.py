@@ -4,14 +4,15 @@ import json
 import zlib
 from pathlib import Path
 
-from mmtune.files import write_json
+from mmtune.files import sync_all, write_json
 
 SUMS = "sums.json"
 _PIECE = 2**24
 
 
 def write_sums(folder: Path) -> None:
-    """Writes the size and the CRC-32 of every file of a finished checkpoint beside them."""
+    """Writes the size and the CRC-32 of every file of a finished checkpoint beside them, which are then on the disk."""
+    sync_all(folder)
     write_json(folder / SUMS, {name: [size, _sum(folder / name)] for name, size in _files(folder).items()})
 
 

@@ -78,6 +78,41 @@ def test_every_weight_has_a_rule():
     assert rest.strip() == "[] ['no_such/.*']"
 
 
+CAST = """
+from types import SimpleNamespace
+import keras
+import numpy as np
+from backbones import make
+from mmtune.model import Model
+from mmtune.sharding.mesh import distribution
+keras.distribution.set_distribution(distribution("data=2,model=2"))
+for family in ("paligemma2", "llama3"):
+    wide = make(family)
+    model = Model(make(family, dtype="bfloat16"), SimpleNamespace(loc=None), name=family)
+    model.cast("float32")
+    divided = 0
+    for one, two in zip(wide.weights, model.backbone.weights, strict=True):
+        assert one.path == two.path
+        assert one.value.sharding.is_equivalent_to(two.value.sharding, len(one.shape)), one.path
+        assert one._layout.axes == two._layout.axes, one.path
+        assert two.dtype == two.value.dtype == "float32"
+        rounded = np.asarray(one.value.astype("bfloat16").astype("float32"))
+        np.testing.assert_array_equal(rounded, np.asarray(two.value))
+        divided += not two.value.sharding.is_fully_replicated
+    optimizer = keras.optimizers.AdamW()
+    optimizer.build(model.backbone.trainable_variables)
+    slots = [v for v in optimizer.variables if "velocity" in v.path]
+    for slot, weight in zip(slots, model.backbone.trainable_variables, strict=True):
+        assert slot.value.sharding.is_equivalent_to(weight.value.sharding, len(slot.shape)), slot.path
+        assert slot.dtype == "float32"
+    print(family, divided > 8)
+"""
+
+
+def test_weights_in_another_dtype_lie_where_they_lay():
+    assert program(["-c", CAST], 4).splitlines() == ["paligemma2 True", "llama3 True"]
+
+
 # Whole paths as Keras names them, on (data, model) = (2, 4).
 PLACES = {
     ("token_embedding/embeddings", (256, 48)): ("model", "data"),

@@ -17,7 +17,7 @@ from mmtune.model import Model
 from mmtune.models.tiny import tiny_tokenizer
 from mmtune.recipe import Cache, Recipe
 from mmtune.training import features as kept
-from mmtune.training.feature_store import DiskStore
+from mmtune.training.feature_store import GIB, DiskStore
 
 
 def small_model():
@@ -142,14 +142,47 @@ def test_a_broken_photo_is_listed_and_the_rest_is_kept(tmp_path, scenes, encoded
 
 
 def test_what_was_not_used_for_longest_makes_room(tmp_path, scenes):
-    store = DiskStore(tmp_path, "tower", (2, 3), np.dtype(np.float32))
+    store = DiskStore(tmp_path, "tower", (2, 3), np.dtype(np.float32), 3 * 24)
     keys = [store.key(record.picture) for record in scenes.records[:4]]
     for number, key in enumerate(keys):
         store.put(key, np.full((2, 3), number, np.float32))
         os.utime(store._file(key), (number, number))
     assert store.get(keys[0]).tolist() == [[0.0] * 3] * 2  # now used
-    store.make_room(1, limit=3 * store.size)
+    store.make_room([store.key(scenes.records[4].picture)])
     assert [store.get(key) is not None for key in keys] == [True, False, False, True]
+
+
+@pytest.mark.parametrize("room", [1, 3, 7])
+def test_room_is_made_as_by_a_naive_model(tmp_path, room):
+    """Of what is asked for nothing goes, of the rest what was used last stays, and the limit holds at every moment."""
+    store = DiskStore(tmp_path, "tower", (2, 3), np.dtype(np.float32), room * 24)
+    rng = np.random.default_rng(room)
+    names = [f"{number:04x}" for number in range(12)]
+    held: list[str] = []  # what was used last comes last
+    for time in range(1, 60):
+        wanted = sorted(rng.choice(names, rng.integers(0, room + 1), replace=False))
+        store.make_room(wanted)
+        missing = [name for name in wanted if store.get(name) is None]
+        assert missing == [name for name in wanted if name not in held]
+        for name in missing:
+            store.put(name, np.zeros((2, 3), np.float32))
+            assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) <= room * 24
+        for name in wanted:
+            os.utime(store._file(name), (time, time))
+        others = [name for name in held if name not in wanted]
+        held = [*others[max(0, len(others) + len(wanted) - room) :], *wanted]
+        assert sorted(name for name in names if store._file(name).is_file()) == sorted(held)
+
+
+def test_a_later_run_encodes_nothing_anew_where_the_limit_holds_its_pictures_alone(tmp_path, scenes, encoded):
+    held = {"folder": str(tmp_path / "kept"), "disk_gib": 7 * 4 * 48 * 4 / GIB}  # seven pictures of four tokens
+    run(tmp_path / "a", scenes, "disk", cache=held, steps=3)
+    run(tmp_path / "b", scenes, "disk", cache=held, steps=3)
+    assert sum(encoded) == 6
+    others = mmtune.read("shapes:train?n=3&max_objects=2&seed=2", task="detection")
+    run(tmp_path / "c", others, "disk", cache=held, steps=3)
+    assert sum(encoded) == 9
+    assert len([file for file in (tmp_path / "kept").rglob("*") if file.is_file()]) == 7
 
 
 def test_an_unknown_place_is_refused():

@@ -191,9 +191,11 @@ def test_a_run_that_fails_leaves_the_model_as_it_was(tmp_path, scenes):
 
 
 def test_other_data_are_not_resumed_on(tmp_path, scenes):
-    run(tmp_path, scenes, steps=2)
+    run(tmp_path, scenes[:10], steps=2)
     with pytest.raises(ModelError, match="begun on other data"):
         run(tmp_path, scenes[:8], steps=2, resume=True)
+    with pytest.raises(RecipeError, match="data: the run was begun with 'records of shapes"):
+        run(tmp_path, scenes, steps=2, resume=True)
 
 
 def test_a_text_model_is_refused_for_pictures(tmp_path, scenes):

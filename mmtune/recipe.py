@@ -36,7 +36,7 @@ class Optimizer:
         weight_decay: On matrices only, not on norms, biases and embeddings.
         beta_1, beta_2: Moments' decay; 0.999 is what PaliGemma's transfers use.
         clip: Largest norm of the whole gradient; 0: no clipping.
-        accumulation: Batches whose gradients are averaged before an update.
+        accumulation: Batches an update; their gradient is that of one batch of all their rows.
         label_smoothing: Share of the target probability spread over the vocabulary.
         location_smoothing: Standard deviation in bins over which a location token's target is spread; 0: none.
         average: What counts alike in a batch's loss: "answers", as PaliGemma was trained, or their "tokens". Where

@@ -1,5 +1,6 @@
 """What happens between steps: the log, evaluations, checkpoints, early stopping, a check for lost numbers."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -203,7 +204,9 @@ class Milestones(keras.callbacks.Callback):
         value = float(metrics[self._metric])
         progress: Any = self._progress
         progress.evaluated = step
-        better = progress.best is None or self._better(value, progress.best)
+        before = math.nan if progress.best is None else progress.best
+        # A NaN is never the best, not even the first one.
+        better = not math.isnan(value) and (math.isnan(before) or self._better(value, before))
         if better or value == progress.best:  # of equals the later ones have seen more
             progress.best, progress.best_step = value, step
             self._checkpoints.best.take(self.model, step)  # pyright: ignore[reportArgumentType]

@@ -17,7 +17,7 @@ from mmtune.decoding.requests import Decoded, Request, Weights
 from mmtune.decoding.sampling import GREEDY, Sampler
 from mmtune.decoding.score import score
 from mmtune.decoding.stream import EVERY, stream
-from mmtune.errors import UsageError
+from mmtune.errors import RecipeError, UsageError
 from mmtune.models.build import build_backbone
 from mmtune.models.linear import NO_ADAPTER, Adapter
 from mmtune.models.lora import LoraWeights, Merge
@@ -222,7 +222,13 @@ class Model:
         return self.spec.vision.image_size if self.spec.vision else None
 
     def add_lora(self, config: LoRA, seed: int = 0) -> LoraWeights:
-        """Puts a fresh adapter on the model, in place of any other one."""
+        """Puts a fresh adapter on the model, in place of any other one.
+
+        Raises:
+            RecipeError: When its configuration makes no sense.
+        """
+        if problems := config.problems():
+            raise RecipeError(problems)
         self.drop_lora()
         self.base, self._under = self.name, self._source
         self.lora = LoraWeights(config, self.spec, self.variables, seed)

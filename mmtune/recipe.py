@@ -1,7 +1,6 @@
 """A training run as a frozen, validated description: what `mmtune train` reads from TOML and writes back complete."""
 
 import math
-import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,14 +12,13 @@ from mmtune.errors import MmtuneError, RecipeError
 from mmtune.files import write_text
 from mmtune.models.lora_config import LoRA
 from mmtune.registry import task_class
-from mmtune.settings import assign, build, plain
+from mmtune.settings import assign, build, number_problems, plain
 from mmtune.sharding.mesh import mesh_problems
 
 if TYPE_CHECKING:
     from mmtune.models.spec import ModelSpec
 
 BELOW_ONE = math.nextafter(1.0, 0.0)
-LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +34,7 @@ class Optimizer:
         weight_decay: On matrices only, not on norms, biases and embeddings.
         beta_1, beta_2: Moments' decay; 0.999 is what PaliGemma's transfers use.
         clip: Largest norm of the whole gradient; 0: no clipping.
-        accumulation: Batches whose gradients are averaged before an update.
+        accumulation: Batches an update; their gradient is that of one batch of all their rows.
         label_smoothing: Share of the target probability spread over the vocabulary.
         location_smoothing: Standard deviation in bins over which a location token's target is spread; 0: none.
         average: What counts alike in a batch's loss: "answers", as PaliGemma was trained, or their "tokens". Where
@@ -214,7 +212,8 @@ class Recipe:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        problems = [
+        problems = number_problems(self)
+        problems += [
             f"{name}: expected 1 or more, got {value}"
             for name in (
                 "steps",
@@ -234,7 +233,7 @@ class Recipe:
             for name in ("early_stopping",)
             if (value := getattr(self, name)) < 0
         ]
-        if not 0 < self.epochs < float("inf"):
+        if self.epochs <= 0:
             problems.append(f"epochs: expected a number above 0, got {self.epochs}")
         if not 0 <= self.seed < 2**32:
             problems.append(f"seed: expected a whole number from 0 to 4294967295, got {self.seed}")
@@ -251,7 +250,7 @@ class Recipe:
         problems += [
             f"cache.{name}: expected a number above 0, got {value}"
             for name in ("memory_gib", "disk_gib")
-            if not 0 < (value := getattr(self.cache, name)) < math.inf
+            if (value := getattr(self.cache, name)) <= 0
         ]
         problems += self.pictures.problems()
         problems += _optimizer_problems(self.optimizer)
@@ -262,7 +261,7 @@ class Recipe:
         except MmtuneError as error:
             problems.append(f"task: {error}")
         if problems:
-            raise RecipeError(problems)
+            raise RecipeError(dict.fromkeys(problems))
 
     def _adapter_problems(self) -> list[str]:
         problems = self.lora.problems()
@@ -279,9 +278,9 @@ class Recipe:
         problems = []
         if dense.steps < 0:
             problems.append(f"dense.steps: expected 0 or more, got {dense.steps}")
-        if not 0 <= dense.weight < math.inf:
+        if dense.weight < 0:
             problems.append(f"dense.weight: expected 0 or more, got {dense.weight}")
-        if dense.learning_rate is not None and not 0 < dense.learning_rate < math.inf:
+        if dense.learning_rate is not None and dense.learning_rate <= 0:
             problems.append(f"dense.learning_rate: expected a number above 0, got {dense.learning_rate}")
         if dense.on and not self.tunes_vision:
             problems.append("dense: supervises a vision tower that is tuned: set full, without freeze_vision")
@@ -381,19 +380,19 @@ def write_recipe(recipe: Recipe, file: Path) -> None:
 
 def _optimizer_problems(optimizer: Optimizer) -> list[str]:
     problems = []
-    if optimizer.learning_rate is not None and not 0 < optimizer.learning_rate < float("inf"):
+    if optimizer.learning_rate is not None and optimizer.learning_rate <= 0:
         problems.append(f"optimizer.learning_rate: expected more than 0, got {optimizer.learning_rate}")
     for name, low, high in (
         ("warmup", 0, 1),
         ("beta_1", 0, BELOW_ONE),
         ("beta_2", 0, BELOW_ONE),
         ("label_smoothing", 0, 1),
-        ("weight_decay", 0, LARGEST),
-        ("clip", 0, LARGEST),
+        ("weight_decay", 0, math.inf),
+        ("clip", 0, math.inf),
         ("location_smoothing", 0, 200),
     ):
         value = getattr(optimizer, name)
-        if not low <= value <= high:
+        if value < low or value > high:
             problems.append(f"optimizer.{name}: expected {low} to {high}, got {value}")
     if optimizer.accumulation < 1:
         problems.append(f"optimizer.accumulation: expected 1 or more, got {optimizer.accumulation}")

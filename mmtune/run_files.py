@@ -4,6 +4,9 @@ RECIPE = "recipe.toml"
 """The whole recipe; a folder that holds it is a run."""
 
 LOG = "log.csv"
+WANDB = "wandb_id.txt"
+"""The id of the run at Weights & Biases, where it is logged there."""
+
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.jsonl"
 REPORT = "report.html"

@@ -1,6 +1,7 @@
 """Frozen dataclasses from tables of plain values (TOML, `--set key=value`), with all faults reported together."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,13 @@ def build(cls: type[T], table: Mapping[str, Any], prefix: str = "") -> T:
     Raises:
         RecipeError: With every unknown key and every wrong value.
     """
+    made = _build(cls, table, prefix)
+    if problems := number_problems(made, prefix):
+        raise RecipeError(problems)
+    return made
+
+
+def _build(cls: type[T], table: Mapping[str, Any], prefix: str) -> T:
     kinds = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
     problems: list[str] = []
@@ -52,6 +60,28 @@ def build(cls: type[T], table: Mapping[str, Any], prefix: str = "") -> T:
         raise RecipeError(
             [f"{prefix}{error}" if prefix and not str(error).startswith(prefix) else str(error)]
         ) from error
+
+
+def number_problems(value: Any, key: str = "") -> list[str]:
+    """Returns a sentence for each number that is NaN or infinite: comparisons with limits let them pass.
+
+    Args:
+        value: A dataclass, a table, a list, a number, or anything else, which has no numbers.
+        key: Of the value; of a dataclass or a table what stands before its keys, such as "optimizer.".
+
+    >>> number_problems({"alpha": float("nan"), "targets": [1.0]}, "lora.")
+    ['lora.alpha: expected a finite number, got nan']
+    """
+    if isinstance(value, float):
+        return [] if math.isfinite(value) else [f"{key.rstrip('.')}: expected a finite number, got {value}"]
+    if dataclasses.is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return [problem for name, part in value.items() for problem in number_problems(part, f"{key}{name}.")]
+    if isinstance(value, list | tuple):
+        parts = enumerate(value)
+        return [problem for place, part in parts for problem in number_problems(part, f"{key.rstrip('.')}[{place}].")]
+    return []
 
 
 def choice_problems(options: Any, choices: Mapping[str, Sequence[Any]]) -> list[str]:
@@ -141,7 +171,7 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, Mapping):
             raise RecipeError([f"{key}: expected a table, got {value!r}"])
-        return build(kind, value, f"{key}.")  # pyright: ignore[reportArgumentType]
+        return _build(kind, value, f"{key}.")  # pyright: ignore[reportArgumentType]
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise _wrong(key, tuple, value)

@@ -1,6 +1,8 @@
 """Choosing the next token from logits: greedy, temperature, top-k, top-p."""
 
+import math
 from dataclasses import dataclass
+from numbers import Integral
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +33,10 @@ class Sampler:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        for name in ("top_k", "beams", "seed"):
+            if not isinstance(value := getattr(self, name), Integral):
+                raise UsageError(f"{name}: expected a whole number, got {value!r}")
+        if not 0 <= self.temperature < math.inf:
             raise UsageError(f"temperature: expected 0 (greedy) or more, got {self.temperature}")
         if self.top_k < 0:
             raise UsageError(f"top_k: expected 0 (off) or more, got {self.top_k}")

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from mmtune.settings import number_problems
+
 # Every linear module of the decoder, PEFT's names.
 DECODER_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -41,12 +43,12 @@ class LoRA:
 
     def problems(self) -> list[str]:
         """Returns what is wrong with the values, a sentence each."""
-        found = []
+        found = number_problems(self, "lora.")
         if self.rank < 1:
             found.append(f"lora.rank: expected a whole number from 1, got {self.rank}")
         if self.alpha is not None and self.alpha <= 0:
             found.append(f"lora.alpha: expected a number above 0, got {self.alpha}")
-        if not 0 <= self.dropout < 1:
+        if self.dropout < 0 or self.dropout >= 1:
             found.append(f"lora.dropout: expected a rate in 0..1 (1 excluded), got {self.dropout}")
         if not self.targets:
             found.append("lora.targets: expected at least one module name or pattern, got none")

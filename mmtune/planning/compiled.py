@@ -20,6 +20,7 @@ from mmtune.recipe import Recipe
 from mmtune.sharding.table import sharding_of
 from mmtune.training.model import Trainer
 from mmtune.training.optimizer import make_optimizer
+from mmtune.training.updates import CLOSES, UPDATE_WEIGHTS
 
 Shapes = dict[str, tuple[tuple[int, ...], Any]]
 
@@ -96,7 +97,7 @@ def abstract_trainer(model: Model, recipe: Recipe) -> Trainer:
         trainer = Trainer(model, recipe)
     trainer.compile(optimizer=optimizer)
     with without_values():  # apart: a slot takes the layout of its weight, which is settled at the end of a block
-        optimizer.build(trainer.trainable_variables)
+        trainer.build_optimizer()
     return trainer
 
 
@@ -152,6 +153,8 @@ def _batch(spec: ModelSpec, recipe: Recipe, length: int, targets: int) -> tuple[
     if spec.vision is not None:
         inputs["images"] = ((rows, spec.vision.image_size, spec.vision.image_size, 3), np.uint8)
     labels: Shapes = {"labels": ((rows, targets), np.int32), "weights": ((rows, targets), np.float32)}
+    if recipe.optimizer.accumulation > 1:
+        labels |= {UPDATE_WEIGHTS: ((rows,), np.float32), CLOSES: ((rows,), np.bool_)}
     return _arrays(inputs), _arrays(labels)
 
 

@@ -1,5 +1,6 @@
 """What happens between steps: the log, evaluations, checkpoints, early stopping, a check for lost numbers."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ class Watch(keras.callbacks.Callback):
         self._logs, self._plan, self._epoch_size = logs, plan, epoch_size
         self._progress, self._every, self._show, self._names = progress, every, show, names
         self._soundness = soundness
-        self._held: list[tuple[int, Any, Any]] = []
+        self._held: list[tuple[int, Any, Any, Any]] = []
         self._since = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -55,7 +56,7 @@ class Watch(keras.callbacks.Callback):
         del batch
         self._progress.step += 1
         assert logs is not None
-        self._held.append((self._progress.step, logs["loss"], logs["gradient_norm"]))
+        self._held.append((self._progress.step, logs["loss"], logs["gradient_norm"], logs["learning_rate"]))
         if self._progress.step % self._every == 0 or self._progress.step == len(self._plan):
             self.flush()
 
@@ -71,8 +72,8 @@ class Watch(keras.callbacks.Callback):
         """Writes one row of what is held."""
         if not self._held:
             return
-        losses = [float(loss) for _, loss, _ in self._held]
-        for step, loss, norm in self._held:
+        losses = [float(loss) for _, loss, *_ in self._held]
+        for step, loss, norm, _ in self._held:
             if (problem := self._soundness.problem(float(loss), float(norm))) is not None:
                 raise DataError(
                     f"{problem} at step {step} on the records {self.records(step)}: look at them, lower "
@@ -80,17 +81,16 @@ class Watch(keras.callbacks.Callback):
                     "what was saved before is still good"
                 )
         seconds = (time.perf_counter() - self._since) / len(losses)
-        step = self._held[-1][0]
+        step, _, norm, rate = self._held[-1]
         size = len(self._plan[step - 1].members)
-        assert self.model is not None
         row = {
             "step": step,
             "epoch": round(step * size / self._epoch_size, 4),
             "loss": float(np.mean(losses)),
-            "learning_rate": float(np.asarray(self.model.optimizer.learning_rate)),
+            "learning_rate": float(rate),
             "seconds": seconds,
             "examples_per_second": size / seconds,
-            "gradient_norm": float(self._held[-1][2]),
+            "gradient_norm": float(norm),
         }
         self._held.clear()
         self._logs.write(row)
@@ -204,7 +204,9 @@ class Milestones(keras.callbacks.Callback):
         value = float(metrics[self._metric])
         progress: Any = self._progress
         progress.evaluated = step
-        better = progress.best is None or self._better(value, progress.best)
+        before = math.nan if progress.best is None else progress.best
+        # A NaN is never the best, not even the first one.
+        better = not math.isnan(value) and (math.isnan(before) or self._better(value, before))
         if better or value == progress.best:  # of equals the later ones have seen more
             progress.best, progress.best_step = value, step
             self._checkpoints.best.take(self.model, step)  # pyright: ignore[reportArgumentType]

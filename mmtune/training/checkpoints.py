@@ -240,11 +240,15 @@ def _first_line(error: Exception) -> str:
 
 
 def _variables(trainer: Trainer) -> dict[str, dict[str, Any]]:
-    return {
+    """Returns what a checkpoint holds, by group; the sums of gradients of an update that is not complete are one."""
+    sums = trainer.accumulators
+    own = trainer.optimizer.variables[: -len(sums) or None]
+    variables = {
         "trained": {variable.path: variable for variable in trainer.trainable_variables},
-        "optimizer": {f"{i:05d}": variable for i, variable in enumerate(trainer.optimizer.variables)},
+        "optimizer": {f"{i:05d}": variable for i, variable in enumerate(own)},
         "random": {"seed": trainer.seeds.state},
     }
+    return variables | ({"accumulated": {variable.path: variable for variable in sums}} if sums else {})
 
 
 def _state(trainer: Trainer) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from mmtune.models.forward import logits
 from mmtune.models.linear import Array
 from mmtune.models.spec import TextSpec
 from mmtune.recipe import Optimizer
-from mmtune.training.loss import loss_sum
+from mmtune.training.loss import divisor, loss_sum
 
 MOST_LOGITS = 1 << 25
 """Numbers in the logits of one part, 128 MiB."""
@@ -39,7 +39,7 @@ class Head(NamedTuple):
 def hidden_loss(
     head: Head, weights: Any, hidden: Array, labels: dict[str, Array], most_logits: int = MOST_LOGITS
 ) -> Array:
-    """Returns `weighted_loss` of the logits of hidden states.
+    """Returns `weighted_loss` of the logits of hidden states; divided by "update_weights" where the labels have it.
 
     Args:
         head: How.
@@ -51,7 +51,7 @@ def hidden_loss(
     batch, count = hidden.shape[:2]
     length = positions_at_once(batch, head.spec.vocabulary_size, most_logits)
     targets = labels["labels"], labels["weights"]
-    whole = jnp.maximum(jnp.sum(targets[1]), 1e-9)
+    whole = divisor(labels.get("update_weights", targets[1]))
     if length >= count:
         return _sum(head, hidden, weights, *targets) / whole
     parts = -(-count // length)

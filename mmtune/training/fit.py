@@ -38,6 +38,7 @@ from mmtune.training.results import rescued, save_weights, write_results
 from mmtune.training.shared import own_rows, shared_evaluation
 from mmtune.training.soundness import Soundness, lost_in
 from mmtune.training.stopping import Interrupted, Stop, Stopped
+from mmtune.training.updates import Updates, updates_of
 
 
 @dataclass(frozen=True)
@@ -136,13 +137,14 @@ def _fit(
     keras.utils.set_random_seed(recipe.seed)
     model.precision = recipe.precision
     trainer = Trainer(model, recipe, len(task.classes) + 1 if recipe.dense.on else 0)
+    updates = updates_of(recipe, recipe.steps)
     trainer.compile(optimizer=make_optimizer(recipe, recipe.steps))
-    trainer.optimizer.build(trainer.trainable_variables)
+    trainer.build_optimizer()
     shapes = choose_shapes(examples.known, recipe.buckets)
     plan = Plan(examples.all, shapes, recipe.batch_size, recipe.steps, recipe.seed)
     side = 0
     if recipe.dense.on:
-        plan = Supervised(plan, recipe.dense.steps, recipe.dense.weight)
+        plan = Supervised(plan, updates, recipe.dense.weight)
         side = math.isqrt(model.spec.image_tokens)
     progress, checkpoints = Progress(data=examples.fingerprint), None
     try:
@@ -157,7 +159,8 @@ def _fit(
         raise rescued(error, trainer, model, recipe, checkpoints, Progress()) from error
     if recipe.full:
         model.altered = "a run that did not end changed its weights"
-    features, pictures, kept = choose_features(recipe, model, examples, plan, progress.step, task.needs_picture)
+    begin = updates.around(progress.step).start if progress.step < recipe.steps else recipe.steps
+    features, pictures, kept = choose_features(recipe, model, examples, plan, begin, task.needs_picture)
     display.start(
         recipe,
         model,
@@ -186,7 +189,7 @@ def _fit(
             if features is not None:
                 with display.counting("encoding pictures", len(pictures)) as on_done:
                     features.fill(pictures, on_done)
-            _run(trainer, recipe, plan, rows, logs, checkpoints, progress, model, task, val, display, stop)
+            _run(trainer, recipe, plan, updates, rows, logs, checkpoints, progress, model, task, val, display, stop)
         checkpoints.wait()
         if val:
             checkpoints.best.restore(trainer, progress.best_step)
@@ -240,6 +243,7 @@ def _run(
     trainer: Trainer,
     recipe: Recipe,
     plan: Sequence[Batch],
+    updates: Updates,
     rows: RowMaker,
     logs: Logs,
     checkpoints: Checkpoints,
@@ -289,7 +293,8 @@ def _run(
     if progress.stopped or progress.step == recipe.steps:
         return
     own, by_tokens = own_rows(recipe.batch_size), recipe.optimizer.average == "tokens"
-    batches = load_batches(plan, rows, model.spec.image_tokens, progress.step, own, by_tokens)
+    shared = updates if updates.accumulation > 1 else None
+    batches = load_batches(plan, rows, model.spec.image_tokens, progress.step, own, by_tokens, shared)
     left = len(plan) - progress.step
     quiet: Any = 0  # Keras' own annotation knows only its texts
     try:

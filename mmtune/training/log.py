@@ -3,13 +3,14 @@
 import csv
 import importlib.util
 import os
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmtune.files import atomic
+from mmtune.files import atomic, write_text
 from mmtune.hosts import is_first
-from mmtune.run_files import LOG
+from mmtune.run_files import LOG, WANDB
 
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "seconds", "examples_per_second", "gradient_norm")
 
@@ -78,7 +79,7 @@ class WandbLog:
     def __init__(self, folder: Path):
         import wandb  # pyright: ignore[reportMissingImports]
 
-        self._run = wandb.init(dir=str(folder), resume="allow", id=folder.name)
+        self._run = wandb.init(dir=str(folder), resume="allow", id=wandb_id(folder), name=folder.resolve().name)
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Logs the row."""
@@ -87,6 +88,17 @@ class WandbLog:
     def close(self) -> None:
         """Ends the run."""
         self._run.finish()
+
+
+def wandb_id(folder: Path) -> str:
+    """Returns the id of a run at Weights & Biases: drawn once, so that folders of one name do not share a run.
+
+    A resumed run has the id that lies in its folder, also where that was moved.
+    """
+    file = folder / WANDB
+    if not file.is_file():
+        write_text(file, f"{secrets.token_hex(8)}\n")
+    return file.read_text(encoding="utf-8").strip()
 
 
 class Logs:

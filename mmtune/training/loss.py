@@ -24,7 +24,12 @@ def weighted_loss(predicted: Array, labels: dict[str, Array], options: Optimizer
         () float32: sum of weights times losses over the sum of weights; 0 when there are none.
     """
     total = loss_sum(predicted, labels["labels"], labels["weights"], options, loc)
-    return total / jnp.maximum(jnp.sum(labels["weights"]), 1e-9)
+    return total / divisor(labels["weights"])
+
+
+def divisor(weights: Array) -> Array:
+    """Returns the sum of all weights, () float32, or next to nothing where there are none."""
+    return jnp.maximum(jnp.sum(weights), 1e-9)
 
 
 def loss_sum(predicted: Array, target: Array, weights: Array, options: Optimizer, loc: int | None) -> Array:

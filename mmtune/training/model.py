@@ -18,7 +18,8 @@ from mmtune.models.scorer import hidden_after, image_features
 from mmtune.models.weights import values
 from mmtune.recipe import Recipe
 from mmtune.training.chunked import Head, hidden_loss
-from mmtune.training.dense import DenseHead, dense_loss, make_head
+from mmtune.training.dense import DenseHead, dense_amounts, dense_sums, divided, make_head
+from mmtune.training.loss import divisor
 
 
 class Trainer(keras.Model):
@@ -42,6 +43,7 @@ class Trainer(keras.Model):
         self._tree = _Opaque(model.variables)
         self.base = self._base(model)
         self._counts = (labels,)
+        self._accumulates = recipe.optimizer.accumulation > 1
         self.head = self._make_head(labels) if labels else None
         self.built = True
 
@@ -56,6 +58,17 @@ class Trainer(keras.Model):
         if self.recipe.full and model.spec.vision is not None:
             model.backbone.vit_encoder.trainable = self.recipe.tunes_vision
         return model.backbone
+
+    def build_optimizer(self) -> None:
+        """Makes the optimizer's variables, with gradient accumulation the sum of each weight's gradients too."""
+        self.optimizer.build(self.trainable_variables)
+        if self._accumulates:
+            self.optimizer.add_optimizer_variables(self.trainable_variables, "gradient_accumulator")
+
+    @property
+    def accumulators(self) -> list[keras.Variable]:
+        """The last of the optimizer's variables: the sums of gradients since the last update, a weight each."""
+        return self.optimizer.variables[-len(self.trainable_variables) :] if self._accumulates else []
 
     @property
     def lasting_variables(self) -> list[keras.Variable]:
@@ -108,31 +121,61 @@ class Trainer(keras.Model):
         return outputs
 
     def train_step(self, state: Any, data: Any) -> tuple[dict[str, jax.Array], Any]:
-        """One step, stateless, as Keras' JAX trainer jits it. Logs this step's own loss, not a running mean."""
+        """One step, stateless, as Keras' JAX trainer jits it.
+
+        Logs this step's own loss, not a running mean; the norm of the gradient, with accumulation of the sum since the
+        last update; and the learning rate of the update that the step belongs to.
+        """
         trainable, others, optimizer_state, metrics = state
         inputs, labels = data[:2]
 
         def loss_of(trainable: Any) -> tuple[jax.Array, Any]:
             outputs, updated = self.stateless_call(trainable, others, inputs, training=True)[:2]
-            return self._loss(outputs, labels), updated
+            loss, shown = self._loss(outputs, labels)
+            return loss, (shown, updated)
 
-        (loss, others), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable)
-        trainable, optimizer_state = self.optimizer.stateless_apply(optimizer_state, gradients, trainable)
+        (_, (shown, others)), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable)
+        with keras.StatelessScope(state_mapping=list(zip(self.optimizer.variables, optimizer_state, strict=True))):
+            rate = keras.ops.convert_to_tensor(self.optimizer.learning_rate)
+        if self._accumulates:
+            sums = optimizer_state[-len(gradients) :]
+            gradients = [so_far + gradient for so_far, gradient in zip(sums, gradients, strict=True)]
+            trainable, optimizer_state = self._update_at_last(
+                jnp.any(labels["closes"]), trainable, optimizer_state, gradients
+            )
+        else:
+            trainable, optimizer_state = self.optimizer.stateless_apply(optimizer_state, gradients, trainable)
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(g.astype(jnp.float32))) for g in jax.tree.leaves(gradients)))
-        return {"loss": loss, "gradient_norm": norm}, (trainable, others, optimizer_state, metrics)
+        logs = {"loss": shown, "gradient_norm": norm, "learning_rate": rate}
+        return logs, (trainable, others, optimizer_state, metrics)
 
-    def _loss(self, outputs: dict[str, Any], labels: dict[str, jax.Array]) -> jax.Array:
-        loss = jnp.zeros(())
+    def _update_at_last(self, closes: jax.Array, trainable: Any, state: Any, sums: list[jax.Array]) -> Any:
+        """Returns weights and optimizer after an update where the batch closes one, else with the sums kept."""
+        slots = list(state[: -len(sums)])
+
+        def update() -> Any:
+            return self.optimizer.stateless_apply([*slots, *map(jnp.zeros_like, sums)], sums, trainable)
+
+        return jax.lax.cond(closes, update, lambda: (list(trainable), [*slots, *sums]))
+
+    def _loss(self, outputs: dict[str, Any], labels: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """Returns what a batch adds to the loss of its update, and the loss of the batch alone."""
+        loss = shown = jnp.zeros(())
         if "hidden" in outputs:
             head = Head(self._spec.text, self.recipe.optimizer, self._tokenizer.loc, trains=self.recipe.full)
-            loss = hidden_loss(head, outputs["vocabulary"], outputs["hidden"], labels)
+            loss = shown = hidden_loss(head, outputs["vocabulary"], outputs["hidden"], labels)
+            if self._accumulates:
+                shown = loss * divisor(labels["update_weights"]) / divisor(labels["weights"])
         if "dense_share" in labels:
             members: Any = (labels[f"dense_{name}"] for name in DenseTargets._fields)
             targets = DenseTargets(*members)
-            features = outputs["dense"].astype(jnp.float32)
-            dense, _ = dense_loss(outputs["head"], features, outputs["locations"], targets, self._counts)
-            loss += jnp.mean(labels["dense_share"]) * dense
-        return loss
+            features = outputs["dense"]
+            features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
+            sums, _ = dense_sums(outputs["head"], features, outputs["locations"], targets, self._counts)
+            share, amounts = jnp.mean(labels["dense_share"]), dense_amounts(targets)
+            loss += share * divided(sums, labels["update_dense"] if self._accumulates else amounts)
+            shown += share * divided(sums, amounts)
+        return loss, shown
 
     def _next_key(self) -> jax.Array:
         """Returns a new key each time; Keras' generator counts in its second word."""

@@ -7,6 +7,7 @@ import keras
 
 from mmtune.recipe import Recipe
 from mmtune.training.muon import Muon
+from mmtune.training.updates import updates_of
 
 # PaliGemma's published transfers tune all weights at 1e-5 (arXiv 2407.07726, appendix J); adapters bear more.
 _PRETRAINED = {True: 1e-5, False: 1e-4}
@@ -22,27 +23,27 @@ def default_learning_rate(full: bool, parameters: int) -> float:
 
 
 def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
-    """Returns the optimizer of a run.
+    """Returns the optimizer of a run. Its schedule counts updates, as its moments do.
 
     Args:
         recipe: With its learning rate filled in.
-        steps: Number of batches. Keras' schedules count batches, not updates, also where gradients are accumulated.
+        steps: Number of batches.
     """
-    options = recipe.optimizer
+    options, updates = recipe.optimizer, updates_of(recipe, steps)
     assert options.learning_rate is not None
-    warmup = round(options.warmup * (steps - recipe.dense.steps))
-    schedule: Any = _schedule(options.learning_rate, options.schedule, warmup, steps - recipe.dense.steps)
-    if recipe.dense.steps:
+    early = updates.dense_updates
+    late = len(updates) - early
+    schedule: Any = _schedule(options.learning_rate, options.schedule, round(options.warmup * late), late)
+    if early:
         peak = recipe.dense.learning_rate or options.learning_rate
-        first = _schedule(peak, "cosine", round(_DENSE_WARMUP * recipe.dense.steps), recipe.dense.steps)
-        schedule = _Stages(first, schedule, recipe.dense.steps)
+        first = _schedule(peak, "cosine", round(_DENSE_WARMUP * early), early)
+        schedule = _Stages(first, schedule, early)
     if callable(schedule):
         schedule = _Compiled(schedule)
     shared: dict[str, Any] = {
         "learning_rate": schedule,
         "weight_decay": options.weight_decay,
         "global_clipnorm": options.clip or None,
-        "gradient_accumulation_steps": options.accumulation if options.accumulation > 1 else None,
     }
     if options.name == "muon":
         return Muon(adam_beta_1=options.beta_1, adam_beta_2=options.beta_2, adam_weight_decay=0.0, **shared)

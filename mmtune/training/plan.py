@@ -10,6 +10,7 @@ import numpy as np
 
 from mmtune.data.batch import Arrays, Row, choose_buckets, collate, stack_dense
 from mmtune.training.examples import Example
+from mmtune.training.updates import Updates, shared_batches
 
 _WINDOW = 32  # steps that are worked out together at most
 _WIDE_MULTIPLE = 64
@@ -139,22 +140,23 @@ class Supervised(Sequence[Batch]):
 
     Args:
         plan: All batches of a run.
-        steps: Batches of the first stage.
+        updates: The batches of each update, in the first stage and after it. Those of one have the same weight.
         weight: Weight beside the answers at the second stage's start; zero is reached at four fifths of it.
     """
 
-    def __init__(self, plan: Sequence[Batch], steps: int, weight: float) -> None:
-        self._plan, self._steps, self._weight = plan, steps, weight
-        self._last = _DENSE_SHARE * (len(plan) - steps)
+    def __init__(self, plan: Sequence[Batch], updates: Updates, weight: float) -> None:
+        self._plan, self._updates, self._weight = plan, updates, weight
+        self._last = _DENSE_SHARE * (len(plan) - updates.dense)
 
     def __len__(self) -> int:
         return len(self._plan)
 
     def __getitem__(self, step: int) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
         batch = self._plan[step]
-        if step < self._steps:
+        if step < self._updates.dense:
             return replace(batch, dense=1.0, answers=False)
-        return replace(batch, dense=self._weight * max(0.0, 1 - (step - self._steps) / self._last))
+        late = self._updates.around(step).start - self._updates.dense
+        return replace(batch, dense=self._weight * max(0.0, 1 - late / self._last))
 
 
 def load_batches(
@@ -164,10 +166,13 @@ def load_batches(
     first: int = 0,
     own: slice = slice(None),
     by_tokens: bool = False,
+    updates: Updates | None = None,
     threads: int = 2,
     ahead: int = 4,
 ) -> Iterator[tuple[Arrays, Arrays]]:
     """Yields the batches of a plan as arrays, prepared ahead in threads by grain.
+
+    With gradient accumulation the batches of an update wait for each other: about two updates' batches are in memory.
 
     Args:
         plan: All batches of the run.
@@ -176,6 +181,7 @@ def load_batches(
         first: The batch to begin with.
         own: The rows of a batch that this process feeds.
         by_tokens: See `mmtune.data.batch.collate`.
+        updates: The batches of each update, where some share one; see `mmtune.training.updates.share_amounts`.
         threads: How many batches are prepared at once.
         ahead: How many prepared batches may wait.
     """
@@ -190,8 +196,12 @@ def load_batches(
         inputs, labels = collate(rows, image_tokens, shape.text_length, shape.target_length, by_tokens)
         return inputs, labels | (_dense(rows, batch) if batch.dense > 0 else {})
 
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
-    yield from grain.MapDataset.range(first, len(plan)).map(load).to_iter_dataset(options)
+    start = first if updates is None else updates.around(first).start
+    options = grain.ReadOptions(
+        num_threads=threads, prefetch_buffer_size=max(ahead, updates.accumulation if updates is not None else 0)
+    )
+    loaded = grain.MapDataset.range(start, len(plan)).map(load).to_iter_dataset(options)
+    yield from loaded if updates is None else shared_batches(loaded, updates, first)
 
 
 def _dense(rows: Sequence[Row], batch: Batch) -> Arrays:

@@ -23,6 +23,7 @@ STEPS = 6
 RUN = ["--task", "detection", "--data", "shapes:train?n=20&max_objects=2", "--batch-size", "4", "--lora-rank", "4"]
 RUN += ["--val", "shapes:val?n=5&max_objects=2", "--steps", str(STEPS), "--mesh", "data=4,model=2"]
 RUN += ["--set", "buckets=1", "log_every=1", "save_every=2", "eval_every=3"]
+RUN += ["optimizer.accumulation=4", "optimizer.average=tokens"]
 
 
 def started(count, *words, cut=0):

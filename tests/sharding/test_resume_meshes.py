@@ -15,6 +15,8 @@ PROGRAM = Path(__file__).parents[1] / "training" / "cut_program.py"
 STEPS = 9
 RUN = ["--task", "detection", "--data", "shapes:train?n=20&max_objects=2", "--batch-size", "4", "--lora-rank", "4"]
 RUN += ["--steps", str(STEPS), "--set", "buckets=2", "log_every=1", "save_every=100"]
+# Updates of four, four and one batches, none of which ends where the run is cut.
+RUN += ["optimizer.accumulation=4", "optimizer.average=tokens"]
 
 
 def steps(devices, cut, *words):

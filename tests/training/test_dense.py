@@ -13,6 +13,7 @@ from mmtune.errors import RecipeError
 from mmtune.recipe import Dense, Recipe
 from mmtune.records import Box
 from mmtune.training.plan import Batch, Shape, Supervised
+from mmtune.training.updates import Updates
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
@@ -119,7 +120,7 @@ def test_the_loss_equals_plain_loops() -> None:
 
 def test_the_plan_begins_without_answers_and_its_weight_falls_to_zero() -> None:
     plan = [Batch(Shape(8, 8), ((i, 0),)) for i in range(20)]
-    made = list(Supervised(plan, 10, 0.5))
+    made = list(Supervised(plan, Updates(20, dense=10), 0.5))
     assert [batch.answers for batch in made] == [False] * 10 + [True] * 10
     assert [batch.dense for batch in made[:10]] == [1.0] * 10
     assert [batch.dense for batch in made[10:]] == pytest.approx([0.5 * max(0, 1 - i / 8) for i in range(10)])

@@ -20,7 +20,8 @@ RUN = [
     *("--steps", str(STEPS), "--lora-rank", "4"),
     # Dropout, augmentation and noise boxes all draw random numbers: a resumed run must draw the same ones.
     *("--set", "lora.dropout=0.1", "augment.flip=0.5", "augment.crop=0.5", "options.noise_boxes=4", "eval_every=6"),
-    *("save_every=3", "log_every=1", "buckets=2", "optimizer.accumulation=2"),
+    # Updates of five, five and two batches: most checkpoints are taken within one.
+    *("save_every=3", "log_every=1", "buckets=2", "optimizer.accumulation=5", "optimizer.average=tokens"),
 ]
 
 

@@ -55,6 +55,7 @@ def train(
     full: bool | None = None,
     out: str | Path = "runs/run",
     resume: bool = False,
+    force_base: bool = False,
     verbose: bool = True,
     **settings: Any,
 ) -> Run:
@@ -69,6 +70,7 @@ def train(
         full: Train all weights instead.
         out: The run's folder.
         resume: Go on from the newest checkpoint in `out`.
+        force_base: As for `mmtune.load`; with `resume` also where the run was begun on another model.
         verbose: Show progress on standard error.
         **settings: Other fields of `mmtune.Recipe`, such as steps=500 or optimizer={"learning_rate": 1e-4}.
 
@@ -90,7 +92,7 @@ def train(
     file = Path(out) / RECIPE
     going_on = resume and file.is_file()
     recipe = resumed(read_recipe(file, {}, []), given) if going_on else build(Recipe, given)
-    return train_recipe(recipe, model=model, data=data, val=val, resume=resume, verbose=verbose)
+    return train_recipe(recipe, model=model, data=data, val=val, resume=resume, force_base=force_base, verbose=verbose)
 
 
 def train_recipe(
@@ -100,6 +102,7 @@ def train_recipe(
     data: Dataset | Sequence[Record] | str | None = None,
     val: Dataset | Sequence[Record] | str | float | None = None,
     resume: bool = False,
+    force_base: bool = False,
     verbose: bool = True,
     stop: "Stop | None" = None,
 ) -> Run:
@@ -109,6 +112,7 @@ def train_recipe(
         recipe: The run.
         model, data, val: In place of loading and reading what the recipe names.
         resume: Go on from the newest checkpoint in `recipe.out`.
+        force_base: As for `train`.
         verbose: Show progress on standard error.
         stop: Takes SIGTERM and SIGINT while it trains, which end in `mmtune.training.stopping.Stopped`; None: they do
             what they do.
@@ -138,11 +142,28 @@ def train_recipe(
             if recipe.quantize not in (None, held.quantized):
                 held.quantize(recipe.quantize)
         else:
-            held = load(name, precision=recipe.precision, weights=weights, quantize=recipe.quantize)
+            held = load(
+                name,
+                precision=recipe.precision,
+                weights=weights,
+                quantize=recipe.quantize,
+                base=recipe.base,
+                force_base=force_base,
+            )
         held.spec = recipe.pictures.applied(held.spec)
         faults = [*training.faults, *(validation.faults if validation is not None else ())]
         display = Display(quiet=not verbose)
-        done = fit(held, recipe, training, validation, resume=resume, display=display, faults=faults, stop=stop)
+        done = fit(
+            held,
+            recipe,
+            training,
+            validation,
+            resume=resume,
+            force_base=force_base,
+            display=display,
+            faults=faults,
+            stop=stop,
+        )
     metrics = done.evaluation.metrics if done.evaluation else {}
     return Run(Path(recipe.out), held, metrics, (*faults, *done.faults), done.seconds)
 

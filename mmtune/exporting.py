@@ -15,7 +15,9 @@ from mmtune.data.batch import Row, collate
 from mmtune.data.pixels import RESAMPLING
 from mmtune.errors import ModelError, UsageError, unknown_name
 from mmtune.files import write_json, write_text
+from mmtune.hosts import is_first
 from mmtune.model_card import CARD, model_card
+from mmtune.models.fingerprint import write_fingerprint
 from mmtune.models.hf_config import CONFIG, PROCESSOR
 from mmtune.models.hf_export import config_of, write_checkpoint
 from mmtune.models.hub import SCHEME
@@ -117,7 +119,9 @@ def _adapter(model: "Model", folder: Path, _: str) -> float:
     again = LoraWeights(read_config(folder), model.spec, model.variables, seed=0)
     load_adapter(again, file)
     with _folded(model, False):
-        tree = values(model.variables)
+        tree, base = values(model.variables), model.fingerprint()
+    if is_first():
+        write_fingerprint(base, folder)
     return _apart(model, (tree, model.lora.adapter()), (tree, again.adapter()))
 
 

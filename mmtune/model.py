@@ -19,6 +19,7 @@ from mmtune.decoding.score import score
 from mmtune.decoding.stream import EVERY, stream
 from mmtune.errors import UsageError
 from mmtune.models.build import build_backbone
+from mmtune.models.fingerprint import Fingerprint, fingerprint
 from mmtune.models.linear import NO_ADAPTER, Adapter
 from mmtune.models.lora import LoraWeights, Merge
 from mmtune.models.lora_config import LoRA
@@ -60,6 +61,7 @@ class Model:
         setup: What it was fine-tuned for, if it was.
         spec: How it computes, where its checkpoint says more than KerasHub's classes can; None: as the backbone does.
         variables: Its weights where some are quantised; None: the backbone's.
+        bits: Of a weight in the GGUF file that it came from; None: it came from none.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Model:
         setup: Setup | None = None,
         spec: ModelSpec | None = None,
         variables: Tree | None = None,
+        bits: float | None = None,
     ):
         self.backbone = backbone
         self.spec = read_spec(backbone) if spec is None else spec
@@ -79,6 +82,7 @@ class Model:
         self.name = self.base = name
         self.precision = precision
         self.setup = setup
+        self.bits = bits
         self.variables = model_variables(backbone) if variables is None else variables
         self.lora: LoraWeights | None = None
         self._merge: Merge | None = None
@@ -117,6 +121,7 @@ class Model:
             setup=self.setup,
             spec=self.spec,
             variables=self.variables,
+            bits=self.bits,
         )
         other._rebuild(None)
         other.base, other.lora = self.base, self.lora
@@ -135,6 +140,7 @@ class Model:
             precision=self.precision,
             spec=self.spec,
             variables=self.variables,
+            bits=self.bits,
         )
         other.base = self.base
         return other
@@ -153,14 +159,21 @@ class Model:
         return self.spec.vision.image_size if self.spec.vision else None
 
     def add_lora(self, config: LoRA, seed: int = 0) -> LoraWeights:
-        """Puts a fresh adapter on the model, in place of any other one."""
+        """Puts a fresh adapter on the model, in place of any other one.
+
+        Where there was none, the model under its present name is what the adapter belongs on: `base`.
+        """
         self.unmerge()
+        if self.lora is None:
+            self.base = self.name
         self.lora = LoraWeights(config, self.spec, self.variables, seed)
         return self.lora
 
     def drop_lora(self) -> None:
-        """Takes the adapter off; the base stays as it was."""
+        """Takes the adapter off; the base stays as it was, and gives the model its name."""
         self.unmerge()
+        if self.lora is not None:
+            self.name = self.base
         self.lora = None
 
     @property
@@ -186,13 +199,23 @@ class Model:
             self._merge = None
 
     def bake(self) -> None:
-        """Makes the adapter a part of the base for good and takes it off; a quantised base is quantised anew."""
+        """Makes the adapter a part of the base for good and takes it off; a quantised base is quantised anew.
+
+        The base has the model's own name from then on.
+        """
         scheme = self.quantized
         self.widen()
         self.merge()
+        if self.lora is not None:
+            self.base = self.name
         self.lora = self._merge = None
         if scheme:
             self.quantize(scheme)
+
+    def fingerprint(self) -> Fingerprint:
+        """Returns what tells the base, without its adapter, from any other model; all processes must ask."""
+        self.unmerge()
+        return fingerprint(self.base, self.spec, self.variables, self.tokenizer, self.bits)
 
     def weights(self) -> Weights:
         """Returns the current weights as decoding and scoring take them.

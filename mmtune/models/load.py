@@ -3,12 +3,14 @@
 import difflib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmtune.errors import ModelError
+from mmtune.errors import ModelError, UsageError
 from mmtune.model import Model, Setup
-from mmtune.models.gguf_files import SUFFIX
+from mmtune.models.fingerprint import check_base
+from mmtune.models.gguf_files import SUFFIX, GgufFile
 from mmtune.models.hf_config import is_checkpoint
 from mmtune.models.hf_config import read_config as read_checkpoint_config
 from mmtune.models.hf_load import load_checkpoint, load_gguf
@@ -40,6 +42,8 @@ def load(
     weights: str | None = None,
     quantize: str | None = None,
     bases: Mapping[str, Model] | None = None,
+    base: str | Path | None = None,
+    force_base: bool = False,
 ) -> Model:
     """Returns a model.
 
@@ -53,41 +57,65 @@ def load(
             them can. None: as they are, or as a run had them.
         bases: Models that are loaded already, by name. An adapter on one of them is put on its very weights
             (`Model.bare`), so that adapters of one base take its time and memory once.
+        base: Name of the model that a run or an adapter is put on; None: the one that it names itself.
+        force_base: Put it on its base even where the fingerprint that it records says that this is another model.
 
     Raises:
-        ModelError: When nothing of that name can be loaded; the message says what was tried.
+        ModelError: When nothing of that name can be loaded; the message says what was tried. When the base is not the
+            model that the run or the adapter was trained on.
     """
     _check_backend()
     if quantize is not None:
         check_scheme(quantize)
-    base = (bases or {}).get(adapted(name) or "")
-    if base is not None and base.lora is None and (base.precision, base.quantized) == (precision, quantize):
-        return _on_base(Path(name), base)
-    return _load(str(name), precision, weights, quantize, ())
+    ground = Ground(None if base is None else str(base), force_base)
+    shared = (bases or {}).get(adapted(name, ground.name) or "")
+    if shared is not None and shared.lora is None and (shared.precision, shared.quantized) == (precision, quantize):
+        return _on_base(Path(name), shared, ground)
+    return _load(str(name), precision, weights, quantize, (), ground)
 
 
-def _load(text: str, precision: str, weights: str | None, quantize: str | None, above: tuple[Path, ...]) -> Model:
+@dataclass(frozen=True)
+class Ground:
+    """What the user says about the base of a run or an adapter.
+
+    Attributes:
+        name: The model to take for it; None: what the run or the adapter says.
+        force: Whether it may be another one than it was trained on.
+    """
+
+    name: str | None = None
+    force: bool = False
+
+
+def _load(
+    text: str, precision: str, weights: str | None, quantize: str | None, above: tuple[Path, ...], ground: Ground
+) -> Model:
     """`load`; `above` are the folders whose base is asked for."""
-    model = _found(text, precision, weights, quantize, above)
+    model = _found(text, precision, weights, quantize, above, ground)
     if quantize is not None and model.quantized != quantize:  # it could not be done as the weights were read
         model.widen()
         model.quantize(quantize)
     return model
 
 
-def _found(text: str, precision: str, weights: str | None, quantize: str | None, above: tuple[Path, ...]) -> Model:
-    if text == "tiny":
-        return Model(_tiny(), tiny_tokenizer(), name="tiny", precision=precision)
+def _found(
+    text: str, precision: str, weights: str | None, quantize: str | None, above: tuple[Path, ...], ground: Ground
+) -> Model:
     folder = fetch(text) if text.startswith(SCHEME) else Path(text)
     if folder.resolve() in above:
         raise ModelError(f"{text} is based on itself: there is no model at the bottom")
-    if (folder / RECIPE).is_file():
-        return _load_run(folder, precision, above)
-    if (folder / CONFIG).is_file():
-        return _load_peft(folder, text, precision, above)
+    if text != "tiny" and (folder / RECIPE).is_file():
+        return _load_run(folder, precision, above, ground)
+    if text != "tiny" and (folder / CONFIG).is_file():
+        return _load_peft(folder, text, precision, above, ground)
+    if ground.name is not None:
+        raise UsageError(f"{text} is a model of its own, neither a run nor an adapter: leave out base (--base)")
+    if text == "tiny":
+        return Model(_tiny(), tiny_tokenizer(), name="tiny", precision=precision)
     if text.lower().endswith(SUFFIX):
         loaded, tokenizer = load_gguf(folder, weights or precision, quantize)
-        return Model(tokenizer=tokenizer, name=text, precision=precision, **loaded._asdict())
+        bits = GgufFile(folder).bits
+        return Model(tokenizer=tokenizer, name=text, precision=precision, bits=bits, **loaded._asdict())
     if is_checkpoint(folder):
         return _load_checkpoint(folder, text, precision, weights or precision, quantize)
     if (folder / PRESET_CONFIG).is_file():
@@ -130,21 +158,34 @@ def _presets() -> dict[str, dict[str, Any]]:
     }
 
 
-def adapted(name: str | Path) -> str | None:
-    """Returns the name of the base whose weights a run of ours only puts an adapter on, None for anything else."""
+def adapted(name: str | Path, base: str | None = None) -> str | None:
+    """Returns the name of the base whose weights a run of ours only puts an adapter on, None for anything else.
+
+    Args:
+        name: As for `load`.
+        base: The base that the user names; None: what the run says.
+    """
     from mmtune.recipe import read_recipe
 
     if not (Path(name) / RECIPE).is_file():
         return None
     recipe = read_recipe(Path(name) / RECIPE, {}, [])
-    return None if recipe.full or recipe.quantize else recipe.model
+    return None if recipe.full or recipe.quantize else base or recipe.model
 
 
-def _on_base(folder: Path, base: Model) -> Model:
+def takes_base(name: str | Path) -> bool:
+    """Whether a name is that of a run or an adapter, which stand on another model."""
+    folder = fetch(str(name)) if str(name).startswith(SCHEME) else Path(name)
+    return any((folder / file).is_file() for file in (RECIPE, CONFIG))
+
+
+def _on_base(folder: Path, base: Model, ground: Ground) -> Model:
     """Returns a run's adapter on the weights of a model that is loaded."""
     from mmtune.recipe import read_recipe
 
-    return _with_adapter(base.bare(), folder, read_recipe(folder / RECIPE, {}, []))
+    model = base.bare()
+    check_base(folder, model.fingerprint(), ground.force)
+    return _with_adapter(model, folder, read_recipe(folder / RECIPE, {}, []))
 
 
 def _with_adapter(model: Model, folder: Path, recipe: "Recipe") -> Model:
@@ -165,14 +206,13 @@ def _tiny() -> Any:
     return backbone
 
 
-def _load_run(folder: Path, precision: str, above: tuple[Path, ...]) -> Model:
+def _load_run(folder: Path, precision: str, above: tuple[Path, ...], ground: Ground) -> Model:
     from mmtune.recipe import read_recipe
 
     recipe = read_recipe(folder / RECIPE, {}, [])
     weights = "float32" if recipe.full else None
-    model = _load_base(folder, RECIPE, recipe.model, precision, weights, recipe.quantize, above)
-    if model.lora is not None:
-        model.bake()
+    base, below = (recipe.model, recipe.base) if ground.name is None else (ground.name, None)
+    model = _load_base(folder, RECIPE, base, precision, weights, recipe.quantize, above, replace(ground, name=below))
     if not recipe.full:
         return _with_adapter(model, folder, recipe)
     # A recipe tunes part of the weights; those that it kept frozen are the base's.
@@ -188,12 +228,26 @@ def _load_base(
     weights: str | None,
     quantize: str | None,
     above: tuple[Path, ...],
+    ground: Ground,
 ) -> Model:
-    """Returns the model that a folder's file calls its base."""
+    """Returns the model that a folder is put on, its own adapter a part of it.
+
+    Args:
+        folder: Of the run or the adapter.
+        file: The file in it that names the base.
+        base: The base's name.
+        precision, weights, quantize, above: As for `_load`.
+        ground: About the base's own base.
+    """
     try:
-        return _load(base, precision, weights, quantize, (*above, folder.resolve()))
+        model = _load(base, precision, weights, quantize, (*above, folder.resolve()), ground)
     except ModelError as error:
-        raise ModelError(f"{folder / file}: its base cannot be loaded: {error}") from error
+        hint = "" if "--base" in str(error) else "; name another base by base= (--base MODEL)"
+        raise ModelError(f"{folder / file}: its base cannot be loaded: {error}{hint}") from error
+    if model.lora is not None:
+        model.bake()
+    check_base(folder, model.fingerprint(), ground.force)
+    return model
 
 
 def setup_of(recipe: "Recipe") -> Setup:
@@ -211,15 +265,14 @@ def _check_backend() -> None:
         raise ModelError(f"Keras is set to run on {backend}, mmtune needs JAX: set KERAS_BACKEND=jax")
 
 
-def _load_peft(folder: Path, name: str, precision: str, above: tuple[Path, ...]) -> Model:
-    config, base = read_config(folder), base_name(folder)
-    if base is None or Path(base).resolve() == folder.resolve():
-        raise ModelError(f"{folder / CONFIG}: base_model_name_or_path does not say which model the adapter belongs to")
-    # PEFT writes the names of the hub without a scheme.
-    on_hub = base.count("/") == 1 and "://" not in base and not Path(base).exists()
-    model = _load_base(folder, CONFIG, f"{SCHEME}{base}" if on_hub else base, precision, None, None, above)
-    if model.lora is not None:
-        model.bake()
+def _load_peft(folder: Path, name: str, precision: str, above: tuple[Path, ...], ground: Ground) -> Model:
+    config, base = read_config(folder), ground.name or base_name(folder)
+    if base is None or (ground.name is None and Path(base).resolve() == folder.resolve()):
+        raise ModelError(
+            f"{folder / CONFIG}: base_model_name_or_path does not say which model the adapter belongs to: name it by "
+            "base= (--base MODEL)"
+        )
+    model = _load_base(folder, CONFIG, base, precision, None, None, above, replace(ground, name=None))
     try:
         lora = model.add_lora(config)
     except ModelError as error:

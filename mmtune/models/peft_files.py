@@ -11,6 +11,7 @@ import numpy as np
 from mmtune.errors import ModelError, RecipeError
 from mmtune.files import atomic, save_tensors
 from mmtune.hosts import is_first, whole
+from mmtune.models.hub import SCHEME
 from mmtune.models.lora import LoraWeights
 from mmtune.models.lora_config import LoRA
 from mmtune.models.modules import current_path
@@ -152,15 +153,19 @@ def read_config(folder: Path) -> LoRA:
 
 
 def base_name(folder: Path) -> str | None:
-    """Returns what a PEFT folder, whose configuration `read_config` accepts, calls its base; None: nothing."""
-    base = json.loads((folder / CONFIG).read_bytes()).get("base_model_name_or_path")
+    """Returns the base of a PEFT folder, whose configuration `read_config` accepts, as `load` takes it; None: none."""
+    config = json.loads((folder / CONFIG).read_bytes())
+    base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(base, str) or not 0 < len(base) <= _LONGEST_NAME or "\0" in base:
         return None
     try:
         os.fsencode(base)
     except UnicodeEncodeError:
         return None
-    return base
+    # PEFT writes the names of the hub without a scheme.
+    if base.count("/") != 1 or "://" in base or Path(base).exists():
+        return base
+    return f"{SCHEME}{base}" + (f"@{revision}" if revision and isinstance(revision, str) else "")
 
 
 def _peft_config(lora: LoraWeights, base: str) -> dict[str, Any]:

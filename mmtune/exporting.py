@@ -114,6 +114,11 @@ def _adapter(model: "Model", folder: Path, _: str) -> float:
     """Writes a PEFT adapter and returns how far the model with what is read back lies from the model."""
     if model.lora is None:
         raise UsageError(f"{model.name}: expected a model with an adapter, such as a run without --full: it has none")
+    if model.replaced:
+        raise UsageError(
+            f"{model.name}: its adapter has replaced whole weights of its base, which the format peft does not hold: "
+            "choose the format hf"
+        )
     file = folder / WEIGHTS[1]
     save_adapter(model.lora, file, model.base.removeprefix(SCHEME).partition("@")[0])  # as PEFT names the hub's
     again = LoraWeights(read_config(folder), model.spec, model.variables, seed=0)

@@ -1,7 +1,7 @@
 """A model as users hold it: a KerasHub backbone, its tokenizer, and an adapter on it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from mmtune.models.fingerprint import Fingerprint, fingerprint
 from mmtune.models.linear import NO_ADAPTER, Adapter
 from mmtune.models.lora import LoraWeights, Merge
 from mmtune.models.lora_config import LoRA
+from mmtune.models.quantized import wide_array
 from mmtune.models.quantized_tree import move, quantized_tree, scheme_of
 from mmtune.models.spec import ModelSpec, read_spec
 from mmtune.models.tokenizer import Tokenizer
@@ -85,6 +86,7 @@ class Model:
         self.bits = bits
         self.variables = model_variables(backbone) if variables is None else variables
         self.lora: LoraWeights | None = None
+        self.replaced: tuple[str, ...] = ()  # weights of the base that belong to the adapter
         self._merge: Merge | None = None
 
     @property
@@ -124,7 +126,7 @@ class Model:
             bits=self.bits,
         )
         other._rebuild(None)
-        other.base, other.lora = self.base, self.lora
+        other.base, other.lora, other.replaced = self.base, self.lora, self.replaced
         return other
 
     def bare(self) -> "Model":
@@ -153,6 +155,20 @@ class Model:
         move(self.spec, self.variables, variables)
         self.backbone, self.variables = backbone, variables
 
+    def untie(self) -> None:
+        """Gives a Llama whose vocabulary head is its embeddings a head of its own, with the same numbers.
+
+        Raises:
+            UsageError: For another family: KerasHub's Gemma has no head.
+        """
+        if self.spec.family != "llama":
+            raise UsageError(f"{self.name}: its vocabulary head is always its embeddings")
+        if self.spec.text.tied:
+            text = self.variables["text"]
+            self.variables = self.variables | {"text": text | {"head": wide_array(text["embedding"]).T}}
+            self.spec = replace(self.spec, text=replace(self.spec.text, tied=False))
+            self._rebuild(scheme_of(self.variables))
+
     @property
     def image_size(self) -> int | None:
         """Side of the square picture in pixels, None for text models."""
@@ -164,6 +180,7 @@ class Model:
         Where there was none, the model under its present name is what the adapter belongs on: `base`.
         """
         self.unmerge()
+        self._check_replaced()
         if self.lora is None:
             self.base = self.name
         self.lora = LoraWeights(config, self.spec, self.variables, seed)
@@ -172,9 +189,17 @@ class Model:
     def drop_lora(self) -> None:
         """Takes the adapter off; the base stays as it was, and gives the model its name."""
         self.unmerge()
+        self._check_replaced()
         if self.lora is not None:
             self.name = self.base
         self.lora = None
+
+    def _check_replaced(self) -> None:
+        if self.replaced:
+            raise UsageError(
+                f"{self.name}: its adapter has replaced weights of the base ({', '.join(self.replaced)[:200]}), which "
+                "are not kept: bake it, or load the base itself"
+            )
 
     @property
     def merged(self) -> bool:
@@ -208,6 +233,7 @@ class Model:
         self.merge()
         if self.lora is not None:
             self.base = self.name
+        self.replaced = ()
         self.lora = self._merge = None
         if scheme:
             self.quantize(scheme)

@@ -9,19 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 from mmtune.errors import ModelError, UsageError
 from mmtune.model import Model, Setup
+from mmtune.models.config_files import read_object
 from mmtune.models.fingerprint import check_base
 from mmtune.models.gguf_files import SUFFIX, GgufFile
+from mmtune.models.hf_config import CONFIG as CHECKPOINT
 from mmtune.models.hf_config import is_checkpoint
 from mmtune.models.hf_config import read_config as read_checkpoint_config
 from mmtune.models.hf_load import load_checkpoint, load_gguf
 from mmtune.models.hf_tokenizer import check_tokenizer, read_tokenizer, vocabulary_file
 from mmtune.models.hub import SCHEME, fetch
+from mmtune.models.packed_copies import full_name, packed_sentence, packing
+from mmtune.models.peft_fields import merging
 from mmtune.models.peft_files import CONFIG, adapter_file, base_name, load_adapter, read_config
 from mmtune.models.preset_files import CONFIG as PRESET_CONFIG
 from mmtune.models.preset_files import VOCABULARY, check_preset
 from mmtune.models.quantized_files import FILE as QUANTIZED
 from mmtune.models.quantized_files import load_quantized
 from mmtune.models.quantized_tree import check_scheme
+from mmtune.models.replaced import replace_weights
 from mmtune.models.safetensor_files import TensorFiles
 from mmtune.models.spec import ModelSpec, read_spec
 from mmtune.models.spm_tokenizer import SentencePieceTokenizer
@@ -272,18 +277,25 @@ def _load_peft(folder: Path, name: str, precision: str, above: tuple[Path, ...],
             f"{folder / CONFIG}: base_model_name_or_path does not say which model the adapter belongs to: name it by "
             "base= (--base MODEL)"
         )
+    if ground.name is None and full_name(base) is not None and not Path(base).exists():
+        raise ModelError(
+            f"{folder / CONFIG}: its base {packed_sentence(base)}: name the full model by base= (--base MODEL)"
+        )
     model = _load_base(folder, CONFIG, base, precision, None, None, above, replace(ground, name=None))
     try:
         lora = model.add_lora(config)
     except ModelError as error:
-        raise ModelError(f"{adapter_file(folder)}: {error}") from error
-    load_adapter(lora, adapter_file(folder))
+        raise ModelError(f"{adapter_file(folder)}: {error}; {merging(folder)}") from error
+    load_adapter(lora, adapter_file(folder), replaced=True)
+    replace_weights(model, folder)
     model.name = name
     return model
 
 
 def _load_checkpoint(folder: Path, name: str, precision: str, weights: str, quantize: str | None) -> Model:
     read_checkpoint_config(folder, has_head=False)  # what is of no family is said before what it lacks
+    if (method := packing(read_object(folder / CHECKPOINT))) is not None:
+        raise ModelError(f"{packed_sentence(name, method)}: load the full model")
     tokenizer = read_tokenizer(folder)
     ours = (folder / QUANTIZED).is_file()
     loaded = load_quantized(folder, weights) if ours else load_checkpoint(folder, weights, quantize)

@@ -20,7 +20,7 @@ from mmtune.model_card import CARD, model_card
 from mmtune.models.fingerprint import write_fingerprint
 from mmtune.models.hf_config import CONFIG, PROCESSOR
 from mmtune.models.hf_export import config_of, write_checkpoint
-from mmtune.models.hub import SCHEME
+from mmtune.models.hub import SCHEME, split_address
 from mmtune.models.linear import NO_ADAPTER, Adapter
 from mmtune.models.load import load
 from mmtune.models.lora import LoraWeights
@@ -120,13 +120,15 @@ def _adapter(model: "Model", folder: Path, _: str) -> float:
             "choose the format hf"
         )
     file = folder / WEIGHTS[1]
-    save_adapter(model.lora, file, model.base.removeprefix(SCHEME).partition("@")[0])  # as PEFT names the hub's
+    # PEFT names the hub's models without a scheme, and their revision apart.
+    base, revision = split_address(model.base) if model.base.startswith(SCHEME) else (model.base, None)
+    save_adapter(model.lora, file, base, revision)
     again = LoraWeights(read_config(folder), model.spec, model.variables, seed=0)
     load_adapter(again, file)
     with _folded(model, False):
-        tree, base = values(model.variables), model.fingerprint()
+        tree, found = values(model.variables), model.fingerprint()
     if is_first():
-        write_fingerprint(base, folder)
+        write_fingerprint(found, folder)
     return _apart(model, (tree, model.lora.adapter()), (tree, again.adapter()))
 
 

@@ -31,13 +31,14 @@ _PATH = re.compile(r"[\w.]+")
 _SUFFIX = {"a": "lora_A.weight", "b": "lora_B.weight", "magnitude": "lora_magnitude_vector"}
 
 
-def save_adapter(lora: LoraWeights, file: Path, base: str) -> None:
+def save_adapter(lora: LoraWeights, file: Path, base: str, revision: str | None = None) -> None:
     """Writes an adapter and its configuration.
 
     Args:
         lora: The adapter.
         file: The safetensors file; `adapter_config.json` is written beside it.
         base: Name of the base model, for whoever loads the adapter.
+        revision: Of the base on the hub; None: its main one.
     """
     tensors = {}
     for path, weights in lora.table.items():
@@ -48,7 +49,7 @@ def save_adapter(lora: LoraWeights, file: Path, base: str) -> None:
         return
     save_tensors(tensors, file, {"format": "pt"})
     with atomic(file.with_name(CONFIG)) as temporary:
-        temporary.write_text(json.dumps(_peft_config(lora, base), indent=2) + "\n")
+        temporary.write_text(json.dumps(_peft_config(lora, base, revision), indent=2) + "\n")
 
 
 def load_adapter(lora: LoraWeights, file: Path, replaced: bool = False) -> None:
@@ -197,11 +198,12 @@ def base_name(folder: Path) -> str | None:
     return f"{SCHEME}{base}" + (f"@{revision}" if revision and isinstance(revision, str) else "")
 
 
-def _peft_config(lora: LoraWeights, base: str) -> dict[str, Any]:
+def _peft_config(lora: LoraWeights, base: str, revision: str | None) -> dict[str, Any]:
     config = lora.config
     return {
         "peft_type": "LORA",
         "base_model_name_or_path": base,
+        **({} if revision is None else {"revision": revision}),
         "r": config.rank,
         "lora_alpha": config.effective_alpha,
         "lora_dropout": config.dropout,

@@ -321,6 +321,7 @@ def test_a_run_on_a_run_is_exported_with_its_true_base(places, tmp_path):
     random_adapter(done.model.lora)
     for model in (done.model, mmtune.load(tmp_path / "second")):
         assert model.base == str(top / "run")
+    assert read_fingerprint(tmp_path / "second").model == str(top / "run")
     done.model.export(tmp_path / "peft", "peft")
     assert json.loads((tmp_path / "peft" / "adapter_config.json").read_text())["base_model_name_or_path"] == str(
         top / "run"

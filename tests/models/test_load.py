@@ -156,6 +156,20 @@ def test_the_revision_of_a_base_counts(tmp_path):
     assert base_name(tmp_path) == "hf://a/b@float16"
 
 
+@pytest.mark.parametrize(
+    ("base", "named"),
+    [("hf://a/b@float16", ("a/b", "float16")), ("hf://a/b", ("a/b", None)), ("/x@y/z", ("/x@y/z", None))],
+)
+def test_an_export_names_its_base_and_the_revision(tmp_path, base, named):
+    model = load("tiny")
+    model.add_lora(LoRA(rank=1, targets=("q_proj",)))
+    model.base = base
+    model.export(tmp_path / "out", "peft")
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config.get("revision")) == named
+    assert base_name(tmp_path / "out") == base
+
+
 def saved_modules(folder, base, tensors, modules):
     """Writes an adapter that brings whole weights too."""
     model = load(base)

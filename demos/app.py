@@ -45,6 +45,8 @@ class Settings:
         limits: What is taken from visitors.
         delay: Longest time in seconds that a question waits for others.
         batch: Most questions that are decoded together.
+        base: The model that runs and adapters among the models are put on; None: those that they name.
+        force_base: Whether that may be another model than they were trained on.
     """
 
     models: tuple[str, ...] = ("tiny",)
@@ -58,6 +60,8 @@ class Settings:
     limits: Limits = LIMITS
     delay: float = 0.02
     batch: int = 16
+    base: str | None = None
+    force_base: bool = False
 
 
 class Server:
@@ -70,7 +74,7 @@ class Server:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.batcher = Batcher(waiting=settings.limits.waiting, delay=settings.delay, batch=settings.batch)
-        self.shelf = Shelf(settings.models)
+        self.shelf = Shelf(settings.models, settings.base, settings.force_base)
         self.trainer = Trainer(settings.runs, {**settings.data, **SCENES}, settings.limits)
         self.answering = Answering(self.shelf, self.batcher, settings.limits)
         HOME.mkdir(mode=0o700, exist_ok=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from mmtune.errors import UsageError, unknown_name
 from mmtune.model import Model
-from mmtune.models.load import adapted, load
+from mmtune.models.load import adapted, load, takes_base
 from mmtune.recipe import Recipe
 
 
@@ -14,10 +14,14 @@ class Shelf:
 
     Args:
         names: As `mmtune.load` takes them, the first is the default.
+        base: The model that runs and adapters among them are put on; None: those that they name.
+        force_base: As for `mmtune.load`.
     """
 
-    def __init__(self, names: Iterable[str]):
+    def __init__(self, names: Iterable[str], base: str | None = None, force_base: bool = False):
         self._names = list(dict.fromkeys(names))
+        self._given = {name: base for name in self._names if base is not None and takes_base(name)}
+        self._force_base = force_base
         self._loaded: dict[str, Model] = {}
         self._bases: dict[tuple[str, str], Model] = {}
         self._lock = threading.Lock()
@@ -60,11 +64,12 @@ class Shelf:
 
     def _get(self, name: str) -> Model:
         if name not in self._loaded:
-            recipe = adapted(name)
+            given = self._given.get(name)
+            recipe = adapted(name, given)
             bases = {}
             if recipe is not None and recipe.model != name:
                 bases = {recipe.model: self._base(recipe)}
-            self._loaded[name] = load(name, bases=bases)
+            self._loaded[name] = load(name, bases=bases, base=given, force_base=self._force_base)
         return self._loaded[name]
 
     def _base(self, recipe: Recipe) -> Model:

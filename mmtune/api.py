@@ -59,6 +59,7 @@ def train(
     full: bool | None = None,
     out: str | Path = "runs/run",
     resume: bool = False,
+    force_base: bool = False,
     verbose: bool = True,
     **settings: Any,
 ) -> Run:
@@ -75,6 +76,7 @@ def train(
         full: Train all weights instead.
         out: The run's folder.
         resume: Go on from the newest checkpoint in `out`.
+        force_base: As for `mmtune.load`; with `resume` also where the run was begun on another model.
         verbose: Show progress on standard error.
         **settings: Other fields of `mmtune.Recipe`, such as steps=500 or optimizer={"learning_rate": 1e-4}.
 
@@ -99,7 +101,7 @@ def train(
     if isinstance(model, Model) and not going_on:
         given.setdefault("precision", model.precision)
     recipe = resumed(read_recipe(file, {}, []), given) if going_on else build(Recipe, given)
-    return train_recipe(recipe, model=model, data=data, val=val, resume=resume, verbose=verbose)
+    return train_recipe(recipe, model=model, data=data, val=val, resume=resume, force_base=force_base, verbose=verbose)
 
 
 def train_recipe(
@@ -109,6 +111,7 @@ def train_recipe(
     data: Dataset | Sequence[Record] | str | None = None,
     val: Dataset | Sequence[Record] | str | float | None = None,
     resume: bool = False,
+    force_base: bool = False,
     verbose: bool = True,
     stop: "Stop | None" = None,
 ) -> Run:
@@ -118,6 +121,7 @@ def train_recipe(
         recipe: The run.
         model, data, val: In place of loading and reading what the recipe names.
         resume: Go on from the newest checkpoint in `recipe.out`.
+        force_base: As for `train`.
         verbose: Show progress on standard error.
         stop: Takes SIGTERM and SIGINT while it trains, which end in `mmtune.training.stopping.Stopped`; None: they do
             what they do.
@@ -141,14 +145,24 @@ def train_recipe(
     if recipe.mesh is None and several():
         recipe = replace(recipe, mesh=f"data={device_count()}")
     with distributed(recipe.mesh):
-        held = _model(model or recipe.model, recipe, resume)
+        held = _model(model or recipe.model, recipe, resume, force_base)
         recipe = replace(recipe, quantize=held.quantized, weights=held.dtype)
         spec = held.spec
         held.spec = recipe.pictures.applied(spec)
         faults = [*training.faults, *(validation.faults if validation is not None else ())]
         display = Display(quiet=not verbose)
         try:
-            done = fit(held, recipe, training, validation, resume=resume, display=display, faults=faults, stop=stop)
+            done = fit(
+                held,
+                recipe,
+                training,
+                validation,
+                resume=resume,
+                force_base=force_base,
+                display=display,
+                faults=faults,
+                stop=stop,
+            )
         except BaseException:
             held.spec = spec
             raise
@@ -207,7 +221,7 @@ def evaluate(
     return replace(found, faults=(*dataset.faults, *found.faults))
 
 
-def _model(model: Model | str, recipe: Recipe, resume: bool) -> Model:
+def _model(model: Model | str, recipe: Recipe, resume: bool, force_base: bool) -> Model:
     """Returns what a run begins from: a model by its name, or a loaded one if the recipe can say what it is.
 
     Raises:
@@ -216,7 +230,14 @@ def _model(model: Model | str, recipe: Recipe, resume: bool) -> Model:
     """
     if isinstance(model, str):
         weights = recipe.weights or ("float32" if recipe.full else None)
-        model = load(model, precision=recipe.precision, weights=weights, quantize=recipe.quantize)
+        model = load(
+            model,
+            precision=recipe.precision,
+            weights=weights,
+            quantize=recipe.quantize,
+            base=recipe.base,
+            force_base=force_base,
+        )
     else:
         if model.altered:
             raise UsageError(

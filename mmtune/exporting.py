@@ -16,11 +16,13 @@ from mmtune.data.batch import Row, collate
 from mmtune.data.pixels import RESAMPLING
 from mmtune.errors import ModelError, UsageError, unknown_name
 from mmtune.files import publish, write_json, write_text
+from mmtune.hosts import is_first
 from mmtune.model_card import CARD, model_card
 from mmtune.models.config_files import read_object
+from mmtune.models.fingerprint import write_fingerprint
 from mmtune.models.folder_files import ADAPTER_WEIGHTS, CONFIG, GENERATION, JSON, PREPROCESSOR, SETTINGS
 from mmtune.models.hf_export import config_of, write_checkpoint
-from mmtune.models.hub import SCHEME
+from mmtune.models.hub import SCHEME, split_address
 from mmtune.models.linear import NO_ADAPTER, Adapter
 from mmtune.models.load import load
 from mmtune.models.lora import LoraWeights
@@ -115,12 +117,21 @@ def _adapter(model: "Model", folder: Path, _: str) -> float:
     """Writes a PEFT adapter and returns how far the model with what is read back lies from the model."""
     if model.lora is None:
         raise UsageError(f"{model.name}: expected a model with an adapter, such as a run without --full: it has none")
+    if model.replaced:
+        raise UsageError(
+            f"{model.name}: its adapter has replaced whole weights of its base, which the format peft does not hold: "
+            "choose the format hf"
+        )
     file = folder / ADAPTER_WEIGHTS[1]
-    save_adapter(model.lora, file, model.base.removeprefix(SCHEME).partition("@")[0])  # as PEFT names the hub's
+    # PEFT names the hub's models without a scheme, and their revision apart.
+    base, revision = split_address(model.base) if model.base.startswith(SCHEME) else (model.base, None)
+    save_adapter(model.lora, file, base, revision)
     again = LoraWeights(read_config(folder), model.spec, model.variables, seed=0)
     load_adapter(again, file)
     with _folded(model, False):
-        tree = values(model.variables)
+        tree, found = values(model.variables), model.fingerprint()
+    if is_first():
+        write_fingerprint(found, folder)
     return _apart(model, (tree, model.lora.adapter()), (tree, again.adapter()))
 
 

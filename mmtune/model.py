@@ -19,9 +19,11 @@ from mmtune.decoding.score import score
 from mmtune.decoding.stream import EVERY, stream
 from mmtune.errors import RecipeError, UsageError
 from mmtune.models.build import build_backbone
+from mmtune.models.fingerprint import Fingerprint, fingerprint
 from mmtune.models.linear import NO_ADAPTER, Adapter
 from mmtune.models.lora import LoraWeights, Merge
 from mmtune.models.lora_config import LoRA
+from mmtune.models.quantized import wide_array
 from mmtune.models.quantized_tree import move, quantized_tree, scheme_of
 from mmtune.models.spec import ModelSpec, read_spec
 from mmtune.models.tokenizer import Tokenizer
@@ -72,6 +74,7 @@ class Model:
         setup: What it was fine-tuned for, if it was.
         spec: How it computes, where its checkpoint says more than KerasHub's classes can; None: as the backbone does.
         variables: Its weights where some are quantised; None: the backbone's.
+        bits: Of a weight in the GGUF file that it came from; None: it came from none.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Model:
         setup: Setup | None = None,
         spec: ModelSpec | None = None,
         variables: Tree | None = None,
+        bits: float | None = None,
     ):
         self.backbone = backbone
         self.spec = read_spec(backbone) if spec is None else spec
@@ -91,8 +95,10 @@ class Model:
         self.base = name
         self.precision = precision
         self.setup = setup
+        self.bits = bits
         self.variables = model_variables(backbone) if variables is None else variables
         self.lora: LoraWeights | None = None
+        self.replaced: tuple[str, ...] = ()  # weights of the base that belong to the adapter
         self._merge: Merge | None = None
         self.known_as(name)
         self._under = self._source
@@ -185,9 +191,10 @@ class Model:
             setup=self.setup,
             spec=self.spec,
             variables=self.variables,
+            bits=self.bits,
         )
         other._rebuild(None)
-        other.base, other.lora = self.base, self.lora
+        other.base, other.lora, other.replaced = self.base, self.lora, self.replaced
         other._source, other._under = self._source, self._under
         if self.quantized and not self.altered:
             other.altered = "its quantised weights were made wide"
@@ -206,6 +213,7 @@ class Model:
             precision=self.precision,
             spec=self.spec,
             variables=self.variables,
+            bits=self.bits,
         )
 
     def _rebuild(self, scheme: str | None) -> None:
@@ -216,6 +224,20 @@ class Model:
         move(self.spec, self.variables, variables)
         self.backbone, self.variables = backbone, variables
 
+    def untie(self) -> None:
+        """Gives a Llama whose vocabulary head is its embeddings a head of its own, with the same numbers.
+
+        Raises:
+            UsageError: For another family: KerasHub's Gemma has no head.
+        """
+        if self.spec.family != "llama":
+            raise UsageError(f"{self.name}: its vocabulary head is always its embeddings")
+        if self.spec.text.tied:
+            text = self.variables["text"]
+            self.variables = self.variables | {"text": text | {"head": wide_array(text["embedding"]).T}}
+            self.spec = replace(self.spec, text=replace(self.spec.text, tied=False))
+            self._rebuild(scheme_of(self.variables))
+
     @property
     def image_size(self) -> int | None:
         """Side of the square picture in pixels, None for text models."""
@@ -224,8 +246,11 @@ class Model:
     def add_lora(self, config: LoRA, seed: int = 0) -> LoraWeights:
         """Puts a fresh adapter on the model, in place of any other one.
 
+        Where there was none, the model under its present name is what the adapter belongs on: `base`.
+
         Raises:
             RecipeError: When its configuration makes no sense.
+            UsageError: When the adapter that is on it has replaced weights of the base.
         """
         if problems := config.problems():
             raise RecipeError(problems)
@@ -235,10 +260,22 @@ class Model:
         return self.lora
 
     def drop_lora(self) -> None:
-        """Takes the adapter off; the base stays as it was, and the model has its name."""
+        """Takes the adapter off; the base stays as it was, and the model has its name.
+
+        Raises:
+            UsageError: When the adapter has replaced weights of the base.
+        """
         self.unmerge()
+        self._check_replaced()
         if self.lora is not None:
             self.lora, self.name, self._source = None, self.base, self._under
+
+    def _check_replaced(self) -> None:
+        if self.replaced:
+            raise UsageError(
+                f"{self.name}: its adapter has replaced weights of the base ({', '.join(self.replaced)[:200]}), which "
+                "are not kept: bake it, or load the base itself"
+            )
 
     @property
     def merged(self) -> bool:
@@ -263,7 +300,10 @@ class Model:
             self._merge = None
 
     def bake(self) -> None:
-        """Makes the adapter a part of the base for good and takes it off; a quantised base is quantised anew."""
+        """Makes the adapter a part of the base for good and takes it off; a quantised base is quantised anew.
+
+        The base has the model's own name from then on.
+        """
         if self.lora is None:
             return
         self._source = replace(self._source, baked=True, altered=self.altered)
@@ -272,9 +312,15 @@ class Model:
             self.unmerge()
             self._rebuild(None)
         self.merge()
+        self.base, self.replaced = self.name, ()
         self.lora = self._merge = None
         if scheme:
             self._rebuild(scheme)
+
+    def fingerprint(self) -> Fingerprint:
+        """Returns what tells the base, without its adapter, from any other model; all processes must ask."""
+        self.unmerge()
+        return fingerprint(self.base, self.spec, self.variables, self.tokenizer, self.bits)
 
     def weights(self) -> Weights:
         """Returns the current weights as decoding and scoring take them.

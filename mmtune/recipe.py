@@ -142,6 +142,7 @@ class Recipe:
         data: Training data, as `mmtune.read` takes it.
         val: Validation data, or a fraction of the training data such as "0.1"; None: no evaluation.
         model: What to start from.
+        base: Where `model` is a run or an adapter: the model that it is put on; None: the one that it names itself.
         out: The run's folder.
         format: Name of the data's format; None: detected.
         seed: Seed of everything random.
@@ -179,6 +180,7 @@ class Recipe:
     task: str
     data: str
     model: str = "tiny"
+    base: str | None = None
     val: str | float | None = None
     out: str = "runs/run"
     format: str | None = None

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mmtune.cli.base_options import Base, ForceBase
 from mmtune.errors import UsageError
 
 
@@ -26,6 +27,8 @@ def demo(
     auth: Annotated[str | None, typer.Option(help="Who may come in, as USER:PASSWORD.")] = None,
     data: Annotated[list[str] | None, typer.Option(help="A data set that the page offers for fine-tuning.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder for runs and uploaded data sets.")] = Path("runs/demo"),
+    base: Base = None,
+    force_base: ForceBase = False,
 ) -> None:
     """Try and fine-tune models in a page; it needs no network."""
     if (share or not _is_local(host)) and not public:
@@ -49,6 +52,8 @@ def demo(
             training=not public or auth is not None,
             runs=runs,
             data={address: address for address in data or ()},
+            base=base,
+            force_base=force_base,
         )
     )
     try:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mmtune.cli.base_options import Base, ForceBase
+
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="tiny, a preset, or a folder such as a run.")],
@@ -27,6 +29,8 @@ def evaluate(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Options of the task: options.noise_boxes=25 ...")
     ] = None,
+    base: Base = None,
+    force_base: ForceBase = False,
 ) -> None:
     """Score a model on a data set, by the metrics of the task's field."""
     from rich.console import Console
@@ -44,7 +48,7 @@ def evaluate(
     if report is None and predictions is not None:
         report = predictions.with_suffix(".html")
     check_outputs(json, predictions, report)
-    loaded = load(model, quantize=quantize)
+    loaded = load(model, quantize=quantize, base=base, force_base=force_base)
     found = run(
         loaded,
         task=task,

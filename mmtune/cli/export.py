@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mmtune.cli.base_options import Base, ForceBase
+
 
 def export(
     model: Annotated[str, typer.Argument(help="tiny, a preset, or a folder such as a run.")],
@@ -15,6 +17,8 @@ def export(
     dtype: Annotated[
         str | None, typer.Option(help="Of the weights: float32, bfloat16 or float16.  [default: as they are]")
     ] = None,
+    base: Base = None,
+    force_base: ForceBase = False,
 ) -> None:
     """Write a model for other libraries; it is read back and compared before it gets its name."""
     from mmtune.cli.output import printable
@@ -23,5 +27,5 @@ def export(
 
     check_export(out, format_, dtype)
     # Wide, also where a run was trained in less: an adapter is rounded into the weights once, as they are written.
-    folder = load(model, precision="float32").export(out, format_, dtype)
+    folder = load(model, precision="float32", base=base, force_base=force_base).export(out, format_, dtype)
     typer.echo(printable(f"{folder}: written, read back and found the same"), err=True)

@@ -4,9 +4,13 @@ from typing import Annotated
 
 import typer
 
+from mmtune.cli.base_options import Base, ForceBase
+
 
 def models(
     model: Annotated[str | None, typer.Argument(help="A model to describe; left out: all are listed.")] = None,
+    base: Base = None,
+    force_base: ForceBase = False,
 ) -> None:
     """List the models there are, or describe one."""
     from rich.console import Console
@@ -30,7 +34,7 @@ def models(
         return
     from dataclasses import asdict
 
-    loaded = load(model)
+    loaded = load(model, base=base, force_base=force_base)
     table.add_column("property")
     table.add_column("value")
     table.add_row("name", escape(model))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmtune.cli.base_options import Base, ForceBase
 from mmtune.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def predict(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Options of the task: options.noise_boxes=25 ...")
     ] = None,
+    base: Base = None,
+    force_base: ForceBase = False,
 ) -> None:
     """Answer about pictures or prompts."""
     from mmtune.cli.options import option_changes, task_options
@@ -51,7 +54,7 @@ def predict(
     from mmtune.predicting import predict as run
 
     answers = run(
-        load(model, quantize=quantize),
+        load(model, quantize=quantize, base=base, force_base=force_base),
         files or [None],
         task=task,
         prompt=prompt,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mmtune.cli.base_options import Base, ForceBase
 from mmtune.errors import MmtuneError, UsageError
 from mmtune.run_files import RECIPE
 
@@ -36,6 +37,8 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any key of the recipe: optimizer.learning_rate=1e-4 ...")
     ] = None,
+    base: Base = None,
+    force_base: ForceBase = False,
 ) -> None:
     """Fine-tune a model on a data set; the run folder holds everything it made.
 
@@ -54,6 +57,7 @@ def train(
         "data": data,
         "val": val,
         "model": model,
+        "base": base,
         "out": out,
         "steps": steps,
         "epochs": epochs,
@@ -90,7 +94,8 @@ def train(
 
         jax.config.update("jax_debug_nans", True)
     try:
-        train_recipe(chosen, resume=resume, stop=HostsStop() if several else Stop(), verbose=is_first())
+        stop = HostsStop() if several else Stop()
+        train_recipe(chosen, resume=resume, force_base=force_base, stop=stop, verbose=is_first())
     except Stopped as stopped:
         if is_first():
             print(stopped, file=sys.stderr)

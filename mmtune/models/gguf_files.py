@@ -73,6 +73,12 @@ class GgufFile(Mapping[str, Place]):
     def __len__(self) -> int:
         return len(self._tensors)
 
+    @property
+    def bits(self) -> float:
+        """Of a weight, in the matrix that is packed the most."""
+        matrices = [tensor for tensor in self._tensors.values() if len(tensor.shape) > 1]
+        return min((8 * math.prod(tensor.rows) / math.prod(tensor.shape) for tensor in matrices), default=32.0)
+
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
         """Returns a tensor as Hugging Face's checkpoints hold it, in float32.
 

@@ -129,6 +129,13 @@ class JsonTokenizer(Tokenizer):
             return plain_piece(piece)
         return bytes(_bytes_of()[char] for char in piece) if all(char in _bytes_of() for char in piece) else piece
 
+    def pieces(self) -> list[str]:
+        """Returns the pieces of `tokenizer.json`, added tokens among them."""
+        found = [""] * self.vocabulary_size
+        for piece, token in self._model.get_vocab(with_added_tokens=True).items():
+            found[token] = piece
+        return found
+
     @cached_property
     def _added(self) -> dict[int, Any]:
         return self._model.get_added_tokens_decoder()

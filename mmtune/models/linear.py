@@ -1,7 +1,7 @@
 """One linear projection, with or without a low-rank adapter on it: the only place where the two meet."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from mmtune.models.quantized import Quantized, dequantize, product
 Array = jax.Array
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("weights", "scale", "key"), meta_fields=("dropout",))
+@partial(jax.tree_util.register_dataclass, data_fields=("weights", "scale", "key", "scales"), meta_fields=("dropout",))
 @dataclass(frozen=True)
 class Adapter:
     """The adapter's weights during one pass; a tree of arrays, so that compiled functions take it as it is.
@@ -23,12 +23,14 @@ class Adapter:
         scale: What the product `a @ b` is multiplied by (alpha / rank, or alpha / sqrt(rank) for rsLoRA).
         dropout: Rate on the adapter's input, applied only when `key` is given.
         key: Source of the dropout's randomness; None outside training.
+        scales: What it is multiplied by in modules where that is another number.
     """
 
     weights: Mapping[str, Mapping[str, Array]]
     scale: float
     dropout: float = 0.0
     key: Array | None = None
+    scales: Mapping[str, float] = field(default_factory=dict)
 
 
 NO_ADAPTER = Adapter({}, 1.0)
@@ -71,7 +73,7 @@ def _product(x: Array, kernel: Array | Quantized) -> Array:
 def _adapted(
     x: Array, y: Array, kernel: Array | Quantized, path: str, low_rank: Mapping[str, Array], adapter: Adapter
 ) -> Array:
-    a, b = low_rank["a"], low_rank["b"]
+    a, b, scale = low_rank["a"], low_rank["b"], adapter.scales.get(path, adapter.scale)
     inputs = x.astype(a.dtype)
     base = y
     if adapter.key is not None and adapter.dropout > 0:
@@ -80,12 +82,12 @@ def _adapted(
         inputs = jnp.where(keep, inputs / (1 - adapter.dropout), 0)
         if "magnitude" in low_rank:
             base = _product(inputs.astype(x.dtype), kernel)
-    delta = (inputs @ a) @ b * adapter.scale
+    delta = (inputs @ a) @ b * scale
     if "magnitude" in low_rank:
         # DoRA (arXiv 2402.09353): every output column of W + scale * A B is rescaled to a learned length; the length
         # itself takes no gradient (section 4.3 there).
         matrix = dequantize(kernel) if isinstance(kernel, Quantized) else as_matrix(kernel)
-        full = matrix.astype(a.dtype) + a @ b * adapter.scale
+        full = matrix.astype(a.dtype) + a @ b * scale
         ratio = low_rank["magnitude"] / jax.lax.stop_gradient(jnp.linalg.norm(full, axis=0))
         return (y + (ratio - 1) * base.astype(a.dtype) + ratio * delta).astype(y.dtype)
     return (y + delta).astype(y.dtype)

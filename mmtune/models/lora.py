@@ -35,13 +35,14 @@ class LoraWeights(keras.layers.Layer):
         self.spec = spec
         kernels = linear_kernels(spec, variables)
         self.table: dict[str, dict[str, Any]] = {}
+        self.scales: dict[str, float] = {}
         for index, path in enumerate(select(list(kernels), config)):
             inputs, outputs = matrix_shape(spec, path, tuple(kernels[path].shape))
-            limit = inputs**-0.5
+            limit, rank = inputs**-0.5, config.rank_of(path)
             uniform = keras.initializers.RandomUniform(-limit, limit, seed=seed + index)
             weights = {
-                "a": self._weight(path, "a", (inputs, config.rank), uniform),
-                "b": self._weight(path, "b", (config.rank, outputs), "zeros"),
+                "a": self._weight(path, "a", (inputs, rank), uniform),
+                "b": self._weight(path, "b", (rank, outputs), "zeros"),
             }
             if config.dora:
                 matrix = to_matrix(spec, path, wide_array(kernels[path]))
@@ -49,6 +50,7 @@ class LoraWeights(keras.layers.Layer):
                 weights["magnitude"] = self._weight(path, "magnitude", (outputs,), "ones")
                 weights["magnitude"].assign(lengths)
             self.table[path] = weights
+            self.scales[path] = config.scale_of(path)
         self.built = True
 
     def _weight(self, path: str, name: str, shape: tuple[int, ...], initializer: Any) -> Any:
@@ -68,7 +70,8 @@ class LoraWeights(keras.layers.Layer):
     def adapter(self, key: jax.Array | None = None) -> Adapter:
         """Returns the current weights for a forward pass; with a key, dropout is on."""
         weights = {path: {name: v.value for name, v in named.items()} for path, named in self.table.items()}
-        return Adapter(weights, self.config.scale, self.config.dropout, key)
+        scales = {path: own for path, own in self.scales.items() if own != self.config.scale}
+        return Adapter(weights, self.config.scale, self.config.dropout, key, scales)
 
     def merged(self, kernels: dict[str, Any]) -> dict[str, np.ndarray]:
         """Returns the adapted kernels, in the shapes and dtypes of the given ones, for the modules of this adapter."""
@@ -76,7 +79,7 @@ class LoraWeights(keras.layers.Layer):
         for path, weights in self.table.items():
             kernel = np.asarray(kernels[path])
             full = np.asarray(to_matrix(self.spec, path, kernel), "float32")
-            full = full + np.asarray(weights["a"]) @ np.asarray(weights["b"]) * np.float32(self.config.scale)
+            full = full + np.asarray(weights["a"]) @ np.asarray(weights["b"]) * np.float32(self.scales[path])
             if "magnitude" in weights:
                 full = full * (np.asarray(weights["magnitude"]) / np.linalg.norm(full, axis=0))
             out[path] = to_kernel(self.spec, path, full, kernel.shape).astype(kernel.dtype)

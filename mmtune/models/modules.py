@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+import numpy as np
+
 from mmtune.errors import ModelError
 from mmtune.models.linear import as_matrix
 from mmtune.models.lora_config import LoRA
@@ -83,6 +85,15 @@ def to_matrix(spec: ModelSpec, path: str, kernel: Any) -> Any:
     """Returns a kernel as an (inputs, outputs) matrix."""
     shape = tuple(kernel.shape)
     return as_matrix(kernel) if _heads_lead(spec, path, shape) else kernel.reshape(matrix_shape(spec, path, shape))
+
+
+def kernel_index(
+    spec: ModelSpec, path: str, shape: tuple[int, ...], rows: np.ndarray, columns: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Returns where elements of `to_matrix` lie in a kernel of `shape`, an array of indices an axis."""
+    if _heads_lead(spec, path, shape):
+        return columns // shape[2], rows, columns % shape[2]
+    return np.unravel_index(rows * matrix_shape(spec, path, shape)[1] + columns, shape)
 
 
 def _heads_lead(spec: ModelSpec, path: str, shape: tuple[int, ...]) -> bool:

@@ -106,3 +106,7 @@ class SentencePieceTokenizer(Tokenizer):
             return ""
         piece = self._model.id_to_piece(token)
         return plain_piece(piece) if self._model.is_byte(token) else piece.replace("▁", " ")
+
+    def pieces(self) -> list[str]:
+        """Returns the pieces of the model."""
+        return self._model.id_to_piece(list(range(self.vocabulary_size)))

@@ -57,6 +57,10 @@ class Tokenizer(abc.ABC):
             token: Below `vocabulary_size`.
         """
 
+    @abc.abstractmethod
+    def pieces(self) -> list[str]:
+        """Returns the pieces in the order of their ids, as the vocabulary spells them; "" where an id has none."""
+
     @cached_property
     def loc(self) -> int | None:
         """Id of `<loc0000>`, the first of 1,024 location tokens with ids in a row; None in a text-only vocabulary."""

@@ -16,6 +16,7 @@ from mmtune.errors import DataError, RecipeError, UsageError, unknown_name
 from mmtune.evaluation import Evaluation
 from mmtune.hosts import gathered, is_first
 from mmtune.model import Model
+from mmtune.models.fingerprint import Fingerprint, check_base, write_fingerprint
 from mmtune.models.load import setup_of
 from mmtune.recipe import Recipe, write_recipe
 from mmtune.records import Fault, Record
@@ -63,6 +64,7 @@ def fit(
     val: Sequence[Record] | None,
     *,
     resume: bool = False,
+    force_base: bool = False,
     display: Display | None = None,
     faults: Sequence[Fault] = (),
     stop: Stop | None = None,
@@ -76,6 +78,7 @@ def fit(
         data: Training records.
         val: Validation records, or None.
         resume: Whether to go on from the newest checkpoint of the run folder.
+        force_base: Whether a run may go on with another model than it was begun on.
         display: Shows progress; None: silent.
         faults: Met while reading, to be shown with those met here.
         stop: Takes signals from when training begins; None: they do what they do.
@@ -84,6 +87,7 @@ def fit(
         Stopped: When a signal ended the run, which then goes on with `resume`.
         DataError: When no record can be trained on, or the loss is lost.
         UsageError: When the model cannot do the task.
+        ModelError: When the run was begun on another model.
         RecipeError: When a key makes no sense with this task or data.
     """
     display = display or Display(quiet=True)
@@ -108,11 +112,27 @@ def fit(
         if before != "float32":
             display.note(f"the weights, loaded in {before}, are trained and kept in float32")
     model.bake()
+    base = model.fingerprint()
+    begun = resume and (Path(recipe.out) / RECIPE).is_file()
+    if begun:
+        check_base(Path(recipe.out), base, force_base)
     if not recipe.full:
         model.add_lora(recipe.lora, recipe.seed)
     try:
         with stop.listening() if stop is not None else nullcontext():
-            return _fit(model, recipe, task, examples, val, resume, display, log, faults, stop or Stop())
+            return _fit(
+                model,
+                recipe,
+                task,
+                examples,
+                val,
+                resume,
+                display,
+                log,
+                faults,
+                stop or Stop(),
+                None if begun else base,
+            )
     except BaseException:
         model.precision = precision
         if not recipe.full:
@@ -131,7 +151,9 @@ def _fit(
     log: FaultLog,
     faults: Sequence[Fault],
     stop: Stop,
+    base: Fingerprint | None,
 ) -> Fitted:
+    """Fits what `fit` has prepared; `base` is to be recorded, None where the folder records it."""
     assert recipe.steps
     out = Path(recipe.out)
     keras.utils.set_random_seed(recipe.seed)
@@ -149,6 +171,8 @@ def _fit(
     progress, checkpoints = Progress(data=examples.fingerprint), None
     try:
         if is_first():
+            if base is not None:
+                write_fingerprint(base, out)
             write_recipe(recipe, out / RECIPE)
         laid_out = write_layout(trainer, out / LAYOUT)
         checkpoints = Checkpoints(out / "checkpoints", recipe.keep_checkpoints, display.note)

@@ -27,6 +27,11 @@ SHAPES = {
     "model.multi_modal_projector.linear": (32, 48),
 }
 
+CHANGING = [
+    *("alora_invocation_tokens", "arrow_config", "kasa_config", "layer_replication", "lora_bias", "monteclora_config"),
+    *("target_parameters", "trainable_token_indices", "use_bdlora", "use_qalora", "velora_config"),
+]
+
 
 @pytest.fixture(scope="module")
 def backbone():
@@ -96,6 +101,8 @@ def test_config_fields(backbone, tmp_path, options, fields):
         "peft_type": "LORA",
         "base_model_name_or_path": "hf://google/paligemma",
         "target_modules": list(SHAPES),
+        "rank_pattern": {},
+        "alpha_pattern": {},
         "bias": "none",
         "task_type": "CAUSAL_LM",
         "inference_mode": True,
@@ -244,12 +251,15 @@ def test_bfloat16_file(backbone, tmp_path):
     ("change", "message"),
     [
         ({"peft_type": "ADALORA"}, "expected peft_type LORA, got ADALORA"),
-        ({"bias": "all"}, "expected an adapter without trained biases, got bias = all"),
+        ({"bias": "some"}, "expected bias none, all or lora_only, got bias = some"),
         (
-            {"rank_pattern": {"q_proj": 4}, "lora_bias": True},
-            "expected plain LoRA, rsLoRA or DoRA; lora_bias, rank_pattern cannot",
+            {"use_qalora": True, "lora_bias": True},
+            "expected plain LoRA, rsLoRA or DoRA; lora_bias, use_qalora cannot be used: merge it in PEFT, where",
         ),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save cannot be used"),
+        ({"rank_pattern": [1]}, "rank_pattern: expected an object of patterns and numbers, got [1]"),
+        ({"rank_pattern": {"q_proj": 2.5}}, "lora.rank_pattern.q_proj: expected a whole number from 1, got 2.5"),
+        ({"alpha_pattern": {"q_proj": float("nan")}}, "lora.alpha_pattern.q_proj: expected a number above 0, got nan"),
+        ({"alpha_pattern": {"(": 1}}, "lora.alpha_pattern.(: is no regular expression: "),
         ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights = pissa_niter_4 changes the base weights"),
         ({"r": None}, "expected a PEFT configuration of a LoRA adapter: no 'r'"),
         ({"r": 0}, "lora.rank: expected a whole number from 1, got 0"),
@@ -292,6 +302,7 @@ def test_defaults_of_peft_are_no_fault(backbone, tmp_path):
     save_adapter(make_lora(backbone), tmp_path / "adapter.safetensors", "tiny")
     file = tmp_path / "adapter_config.json"
     unset = {
+        **dict.fromkeys(CHANGING),
         "rank_pattern": {},
         "modules_to_save": None,
         "lora_bias": False,
@@ -302,6 +313,84 @@ def test_defaults_of_peft_are_no_fault(backbone, tmp_path):
         json.dumps(json.loads(file.read_text()) | unset | {"init_lora_weights": True, "target_modules": "all-linear"})
     )
     assert set(read_config(tmp_path).targets) == set(SHAPES)
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_fields_that_change_the_numbers_are_refused_by_name(backbone, tmp_path, name):
+    save_adapter(make_lora(backbone), tmp_path / "adapter.safetensors", "tiny")
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {name: [[0, 1]]}))
+    with pytest.raises(ModelError, match=rf"; {name} cannot be used: .*merge_and_unload\(\)"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora", "loftq", "corda", "lora_ga"])
+def test_first_values_that_change_the_base_are_refused(backbone, tmp_path, start):
+    save_adapter(make_lora(backbone), tmp_path / "adapter.safetensors", "tiny")
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"init_lora_weights": start}))
+    with pytest.raises(ModelError, match=f"init_lora_weights = {start} changes the base weights"):
+        read_config(tmp_path)
+
+
+def test_fields_of_a_later_peft_are_a_notice(backbone, tmp_path, caplog):
+    save_adapter(make_lora(backbone), tmp_path / "adapter.safetensors", "tiny")
+    read_config(tmp_path)
+    assert not caplog.records
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"use_novelty": True, "use_nothing": None}))
+    read_config(tmp_path)
+    assert "the fields use_novelty are not known here and are ignored" in caplog.text
+
+
+PATTERNS = {"rank_pattern": {"layers.0.self_attn.q_proj": 5, "fc1": 1}, "alpha_pattern": {"down_proj": 9.0, "fc1": 4.0}}
+
+
+@pytest.mark.parametrize("options", [{}, {"rslora": True}, {"dora": True}])
+def test_single_modules_have_ranks_and_alphas_of_their_own(backbone, tmp_path, options):
+    lora = make_lora(backbone, 1, **PATTERNS, **options)
+    ranks = {path: weights["a"].shape[1] for path, weights in lora.table.items()}
+    assert ranks == dict(zip(SHAPES, (5, 3, 5, 1, 3), strict=True))
+    save_adapter(lora, tmp_path / "adapter.safetensors", "tiny")
+    read = read_config(tmp_path)
+    again = LoraWeights(read, read_spec(backbone), model_variables(backbone))
+    load_adapter(again, tmp_path / "adapter.safetensors")
+    assert bytes_of(again) == bytes_of(lora)
+    for path, rank in ranks.items():
+        alpha = {"down_proj": 9.0, "fc1": 4.0}.get(path.rsplit(".", 1)[-1], 5.0)
+        scale = alpha / (rank**0.5 if options.get("rslora") else rank)
+        assert again.scales[path] == pytest.approx(scale)
+        adapter = again.adapter()
+        assert adapter.scales.get(path, adapter.scale) == pytest.approx(scale)
+
+
+def test_a_rank_that_is_not_the_files_is_said(backbone, tmp_path):
+    save_adapter(make_lora(backbone), tmp_path / "adapter.safetensors", "tiny")
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"rank_pattern": {"q_proj": 4}}))
+    with pytest.raises(
+        ModelError, match=r"q_proj.lora_A.weight has shape \(3, 48\), expected \(4, ...\) as adapter_con"
+    ):
+        read_config(tmp_path)
+
+
+def test_patterns_speak_of_modules_as_the_file_spells_them(backbone, tmp_path):
+    """Those of a version that put "vision_model" into the path do not match today's."""
+    lora = make_lora(backbone, 1, rank_pattern={"model.vision_tower.encoder.layers.0.mlp.fc1": 1})
+    file = tmp_path / "adapter_model.safetensors"
+    save_adapter(lora, file, "tiny")
+
+    def rename(tensors):
+        for name in list(tensors):
+            tensors[name.replace("vision_tower.", "vision_tower.vision_model.")] = tensors.pop(name)
+
+    rewrite(file, rename)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    config["rank_pattern"] = {"vision_model.encoder.layers.0.mlp.fc1": 1}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    other = LoraWeights(read_config(tmp_path), read_spec(backbone), model_variables(backbone))
+    load_adapter(other, file)
+    assert bytes_of(other) == bytes_of(lora)
 
 
 def test_foreign_tensors_are_refused(backbone, tmp_path):

@@ -1,5 +1,7 @@
 """Our adapters against PEFT's: what trains, files in both directions, outputs and gradients."""
 
+import dataclasses
+import json
 import warnings
 
 import jax
@@ -15,11 +17,17 @@ from peer_logits import difference, images, our_logits, segments, their_logits, 
 from peer_models import pair
 from small_adapters import randomise
 
-from mmtune.models.linear import Adapter
-from mmtune.models.lora import LoraWeights
+import mmtune
+from mmtune.errors import ModelError
+from mmtune.model import Model
+from mmtune.models.linear import NO_ADAPTER, Adapter
+from mmtune.models.lora import LoraWeights, Merge
 from mmtune.models.lora_config import DECODER_MODULES, LoRA
+from mmtune.models.peft_fields import CHOOSING, HONORED, REFUSED, WITHOUT_EFFECT
 from mmtune.models.peft_files import adapter_file, load_adapter, read_config, save_adapter
+from mmtune.models.replaced import replace_weights
 from mmtune.models.spec import read_spec
+from mmtune.models.tiny import tiny_tokenizer
 from mmtune.models.weights import model_variables
 
 pytestmark = pytest.mark.peers
@@ -179,3 +187,151 @@ def test_gradients_equal_pefts(family, kind, tmp_path):
             assert np.abs(gradient - reference).max() <= 1e-4 * np.abs(reference).max(), (path, name)
             compared += 1
     assert compared == len(expected)
+
+
+PATTERNS = {
+    "names": ({"q_proj": 2, "down_proj": 7}, {"v_proj": 3.0}),
+    "the first of several counts": ({"layers.1.mlp.up_proj": 8, "up_proj": 2}, {"up_proj": 9.0, "mlp.up_proj": 1.0}),
+    "expressions": ({r".*\.[12]\..*(q|k)_proj": 3}, {r"layers\.\d\.mlp\..*": 2.5, "self_attn.o_proj": 11.0}),
+    "from the start": ({"^model.layers.0.self_attn.k_proj": 6}, {"^layers.0.self_attn.k_proj": 99.0}),
+    "no part of a name": ({"proj": 5, "own_proj": 6}, {"o_proj": 0.5}),
+    "one module for both": ({"gate_proj": 16}, {"gate_proj": 32.0}),
+}
+
+
+@pytest.mark.parametrize("case", PATTERNS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_ranks_and_alphas_of_single_modules(case, kind, tmp_path):
+    """As PEFT computes them, merged and not; and PEFT reads what we write of them."""
+    theirs, backbone = models("gemma2")
+    ids, segment_ids, _ = batch("gemma2")
+    ranks, alphas = PATTERNS[case]
+    chosen = peft_config(DECODER_MODULES, rank_pattern=ranks, alpha_pattern=alphas, **KINDS[kind])
+    randomise_peft(peft.get_peft_model(theirs, chosen)).save_pretrained(tmp_path / "theirs")
+    # Read again: PEFT sorts the patterns as it writes them, which may change the one that counts.
+    adapted = peft.PeftModel.from_pretrained(models("gemma2")[0], tmp_path / "theirs").eval()
+    expected = their_logits(adapted, ids, segment_ids, None)
+    read = read_config(tmp_path / "theirs")
+    lora = make_lora(backbone, read)
+    load_adapter(lora, adapter_file(tmp_path / "theirs"))
+    assert difference(our_logits(backbone, ids, segment_ids, None, lora.adapter()), expected, segment_ids) <= 1e-5
+    plain = LoRA(rank=RANK, alpha=ALPHA, rslora=read.rslora, dora=read.dora)
+    wrong = Adapter(lora.adapter().weights, plain.scale)
+    moved = difference(our_logits(backbone, ids, segment_ids, None, wrong), expected, segment_ids)
+    assert moved > 1e-4, "the case tells nothing apart"
+
+    save_adapter(lora, tmp_path / "ours" / "adapter_model.safetensors", "base")
+    again = peft.PeftModel.from_pretrained(models("gemma2")[0], tmp_path / "ours").eval()
+    assert difference(their_logits(again, ids, segment_ids, None), expected, segment_ids) <= 1e-5
+
+    Merge(lora, model_variables(backbone))
+    merged = adapted.merge_and_unload()
+    ours = our_logits(backbone, ids, segment_ids, None, NO_ADAPTER)
+    assert difference(ours, their_logits(merged, ids, segment_ids, None), segment_ids) <= 1e-5
+
+
+TIED = ({"tie_word_embeddings": True}, {"tie_word_embeddings": True})
+SAVED = {
+    "gemma2, norms": ("gemma2", {"modules_to_save": ["input_layernorm", "norm"]}),
+    "gemma2, whole matrices": ("gemma2", {"modules_to_save": ["down_proj", "q_proj"]}),
+    "gemma2, embeddings and head, tied": ("gemma2", {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}),
+    "llama3, embeddings": ("llama3", {"modules_to_save": ["embed_tokens"]}),
+    "llama3, head": ("llama3", {"modules_to_save": ["lm_head"]}),
+    "llama3, both": ("llama3", {"modules_to_save": ["embed_tokens", "lm_head"]}),
+    "tied llama3, embeddings": ("tied", {"modules_to_save": ["embed_tokens"]}),
+    "tied llama3, head": ("tied", {"modules_to_save": ["lm_head"]}),
+    "tied llama3, both": ("tied", {"modules_to_save": ["embed_tokens", "lm_head"]}),
+    "tied llama3, both as one": ("tied", {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}),
+    "paligemma, projector": ("paligemma", {"modules_to_save": ["multi_modal_projector", "post_layernorm"]}),
+    "paligemma, patches": ("paligemma", {"modules_to_save": ["patch_embedding", "position_embedding", "norm"]}),
+    "paligemma, biases": ("paligemma", {"bias": "all"}),
+    "paligemma, biases of adapted modules": ("paligemma", {"bias": "lora_only"}),
+    "gemma2, no biases to train": ("gemma2", {"bias": "all"}),
+}
+NO_DIFFERENCE = {
+    "fan_in_fan_out": True,
+    "init_lora_weights": "mica",
+    "eva_config": {"rho": 1.5},
+    "layers_to_transform": [0, 2],
+    "exclude_modules": ["v_proj"],
+}
+
+
+def their_adapter(family, options, folder):
+    """Returns PEFT's random adapter on a base, and our base with what is read of its files."""
+    theirs, backbone = pair("llama3", TIED[0], **TIED[1]) if family == "tied" else models(family)
+    targets = EVERYWHERE if family.startswith("pali") else DECODER_MODULES
+    saved = options.get("modules_to_save", [])
+    adapted = peft.get_peft_model(theirs, peft_config([name for name in targets if name not in saved], **options))
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, value in adapted.named_parameters():
+            if value.requires_grad and "lora_" not in name:
+                value.add_(0.2 * torch.randn(value.shape, generator=generator))
+    randomise_peft(adapted).eval().save_pretrained(folder)
+    model = Model(backbone, tiny_tokenizer(), name="base")
+    lora = model.add_lora(read_config(folder))
+    load_adapter(lora, adapter_file(folder), replaced=True)
+    replace_weights(model, folder)
+    return adapted, model
+
+
+def compared(adapted, model, family):
+    """Returns how far our logits are from PEFT's."""
+    ids, segment_ids, pictures = batch("llama3" if family == "tied" else family)
+    ours = our_logits(model.backbone, ids, segment_ids, pictures, model.lora.adapter())
+    return difference(ours, their_logits(adapted, ids, segment_ids, pictures), segment_ids)
+
+
+@pytest.mark.parametrize("case", SAVED)
+def test_whole_modules_that_an_adapter_brings(case, tmp_path):
+    family, options = SAVED[case]
+    adapted, model = their_adapter(family, options, tmp_path)
+    assert bool(model.replaced) == (case != "gemma2, no biases to train")
+    assert compared(adapted, model, family) <= 1e-5
+
+
+@pytest.mark.parametrize("name", NO_DIFFERENCE)
+def test_fields_without_effect(name, tmp_path):
+    adapted, model = their_adapter("llama3", {name: NO_DIFFERENCE[name]}, tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())[name] not in (None, True, [])
+    assert compared(adapted, model, "llama3") <= 1e-5
+
+
+def test_every_field_of_peft_is_known():
+    fields = {field.name for field in dataclasses.fields(peft.LoraConfig)}
+    assert fields == {*HONORED, *CHOOSING, *WITHOUT_EFFECT, *REFUSED}
+
+
+@pytest.mark.parametrize("saved", [["embed_tokens"], ["lm_head"], ["embed_tokens", "lm_head"]])
+def test_a_gemma_cannot_have_a_head_of_its_own(saved, tmp_path):
+    with pytest.raises(ModelError, match="output head is not its embeddings, and this model has one table for both"):
+        their_adapter("gemma2", {"modules_to_save": saved}, tmp_path)
+
+
+MERGED = {
+    "trainable_token_indices": {"trainable_token_indices": [5, 9]},
+    "target_modules with embed_tokens": {"target_modules": ["q_proj", "embed_tokens"]},
+    "target_modules with lm_head": {"target_modules": ["q_proj", "lm_head"]},
+}
+
+
+@pytest.mark.parametrize("case", MERGED)
+def test_what_cannot_be_loaded_says_how_to_merge(case, tmp_path):
+    """And the model that PEFT merges loads and computes the same."""
+    theirs, _ = pair("llama3", {"vocabulary_size": 2176}, vocab_size=2176)
+    theirs.save_pretrained(tmp_path / "base")
+    options = {"target_modules": ["q_proj"]} | MERGED[case]
+    adapted = peft.get_peft_model(theirs, peft.LoraConfig(r=4, task_type="CAUSAL_LM", **options))
+    randomise_peft(adapted).eval().save_pretrained(tmp_path / "adapter")
+    ids, segment_ids, _ = batch("llama3")
+    expected = their_logits(adapted, ids, segment_ids, None)
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    for folder in ("base", "merged"):
+        (tmp_path / folder / "tokenizer.model").write_bytes(tiny_tokenizer().proto)
+    with pytest.raises(ModelError, match=r"merge_and_unload\(\)") as error:
+        mmtune.load(tmp_path / "adapter", base=tmp_path / "base")
+    assert "\n" not in str(error.value)
+    loaded = mmtune.load(tmp_path / "merged")
+    ours = our_logits(loaded.backbone, ids, segment_ids, spec=loaded.spec)
+    assert difference(ours, expected, segment_ids) <= 1e-5

@@ -63,8 +63,9 @@ import numpy as np
 import mmtune
 import mmtune.models.hf_load as hf_load
 from mmtune.sharding.mesh import distributed
+from mmtune.models.fingerprint import differences
 hf_load._PIECE = 2**14
-told = []
+told, bases = [], []
 for mesh in (None, "model=2"):
     with distributed(mesh):
         for scheme in (None, "int4"):
@@ -72,8 +73,10 @@ for mesh in (None, "model=2"):
             table, query = model.variables["text"]["embedding"], model.variables["text"]["layers"][0]["q_proj"]
             parts = [getattr(one, "values", one) for one in (table, query)]
             print([part.value.sharding.shard_shape(part.shape) for part in parts])
+            bases.append(model.fingerprint())
             told.append(model.score([np.zeros((9, 9, 3), np.uint8)], ["caption en"], ["a red star"])[0].logprobs)
 print(max(np.abs(np.subtract(told[i], told[i + 2])).max() for i in (0, 1)))
+print([bases[i].weights == bases[i + 2].weights for i in (0, 1)])
 """
 
 
@@ -89,6 +92,7 @@ def test_a_checkpoint_is_read_straight_to_its_devices(tmp_path):
         "[(1088, 160), (80, 80)]",
     ]
     assert float(said[4]) < 1e-5
+    assert said[5] == "[True, True]"
 
 
 @pytest.mark.parametrize("text", ["data=0", "model", "rows=2", "data=x", ""])

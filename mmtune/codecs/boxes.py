@@ -25,6 +25,11 @@ Bins = tuple[int, int, int, int]
 SEGMENT_CODES = 128
 """How many different `<segNNN>` tokens there are."""
 
+LOCATION_TOKENS = tuple(f"<loc{number:04d}>" for number in range(LOCATIONS))
+SEGMENT_TOKENS = tuple(f"<seg{number:03d}>" for number in range(SEGMENT_CODES))
+OBJECT_TOKENS = (*LOCATION_TOKENS, *SEGMENT_TOKENS, NOISE_LABEL)
+"""What boxes and masks are written with: one token each wherever a vocabulary has them."""
+
 UNNAMED = "object"
 """The label of objects that a text does not name: masks of referring expressions."""
 

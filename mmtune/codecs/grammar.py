@@ -105,7 +105,7 @@ def object_grammar(
         raise UsageError("a list of objects needs at least one label, or must be allowed to be empty")
     build = _Builder(tokenizer)
     final = build.reserve()
-    build.states[final] = {_PAD: final}
+    build.states[final] = {build.class_of(tokenizer.pad): final}
     start = {_EOS: final} if allow_empty else {}
     if labels:
         # The state after an object's first location token: labels lead back to it, and it leads on to them.
@@ -132,7 +132,7 @@ def unnamed_grammar(tokenizer: "Tokenizer", segments: int) -> Automaton:
     _check_tokens(tokenizer, segments)
     build = _Builder(tokenizer)
     final = build.reserve()
-    build.states[final] = {_PAD: final}
+    build.states[final] = {build.class_of(tokenizer.pad): final}
     state = build.add({_EOS: final})
     for cls, count in ((_SEG, segments), (_LOC, 4)):
         for _ in range(count):
@@ -174,6 +174,8 @@ def _in_context(tokenizer: "Tokenizer", label: str, separator: str) -> list[int]
     """
     text = f" {label}{separator}"
     ids = tokenizer.encode(f"<loc0000>{text}<loc0000>")[1:-1] if separator else tokenizer.encode(f"<loc0000>{text}")[1:]
+    if tokenizer.eos in ids:
+        raise DataError(f"label {label!r} holds the token that ends answers: rename the class")
     if (back := tokenizer.decode(ids)) != text:
         raise DataError(
             f"label {label!r} cannot be written with the model's vocabulary, it reads back as {back.strip()!r}: "
@@ -191,11 +193,12 @@ class _Builder:
         self._classes = _PAD + 1
         self._token_class = np.zeros(tokenizer.vocabulary_size, np.int32)
         self._locations = -1 if tokenizer.loc is None else tokenizer.loc
+        # What fills rows may be another token as well, the end for one: its class is then that token's.
+        self._token_class[tokenizer.pad] = _PAD
         for first, count, cls in ((tokenizer.loc, LOCATIONS, _LOC), (tokenizer.seg, SEGMENT_CODES, _SEG)):
             if first is not None:
                 self._token_class[first : first + count] = cls
         self._token_class[tokenizer.eos] = _EOS
-        self._token_class[tokenizer.pad] = _PAD
 
     def class_of(self, token: int) -> int:
         """Returns the class of a label's token, a new one for a new token."""

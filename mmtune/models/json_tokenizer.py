@@ -7,11 +7,16 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, final
 
+from mmtune.codecs.boxes import OBJECT_TOKENS
 from mmtune.codecs.chat import CONTROLS
 from mmtune.errors import ModelError
 from mmtune.files import write_text
 from mmtune.models.folder_files import JSON, SETTINGS
 from mmtune.models.tokenizer import Tokenizer, plain_piece, whole_text
+
+# What prompts and answers are written with: single tokens wherever the vocabulary has them, as registered tokens or
+# (boxes and masks in the published PaliGemma files) among the pieces of its byte pairs only.
+_SINGLE_TOKENS = (*CONTROLS, *OBJECT_TOKENS)
 
 
 @final
@@ -38,25 +43,25 @@ class JsonTokenizer(Tokenizer):
             raise ModelError(f"the tokenizer is no tokenizer.json: {str(error)[:160]}") from error
         model.no_truncation()
         model.no_padding()
-        # What users write stays text, whatever it looks like, except the tokens of chats.
+        # What users write stays text, whatever it looks like, except the tokens of chats and objects.
         model.encode_special_tokens = True
-        in_vocabulary = [piece for piece in CONTROLS if model.token_to_id(piece) is not None]
+        in_vocabulary = [piece for piece in _SINGLE_TOKENS if model.token_to_id(piece) is not None]
         model.add_tokens([tokenizers.AddedToken(piece, normalized=False) for piece in in_vocabulary])
         return model
 
     @cached_property
     def _readable(self) -> str:
-        """The file's text, the tokens of chats no control tokens in it: the library is to find them in texts.
+        """The file's text, none of `_SINGLE_TOKENS` a control token in it: the library is to find them in texts.
 
         Cut there and encoded apart, texts would get other ids in vocabularies that put a space before the first only.
         """
         parsed = self._parsed
         added = parsed.get("added_tokens")
         found = [one for one in added if isinstance(one, dict)] if isinstance(added, list) else []
-        chats = [one for one in found if one.get("content") in CONTROLS and one.get("special") is True]
-        if not chats:
+        hidden = [one for one in found if one.get("content") in _SINGLE_TOKENS and one.get("special") is True]
+        if not hidden:
             return self.content
-        for one in chats:
+        for one in hidden:
             one["special"] = False
         return json.dumps(parsed, ensure_ascii=False)
 
@@ -109,7 +114,7 @@ class JsonTokenizer(Tokenizer):
         return self._model.token_to_id(piece) if piece == whole_text(piece) else None
 
     def encode(self, text: str) -> list[int]:
-        """Returns the ids of a text; of control tokens, all but those of chats are read as the text they look like."""
+        """Returns the ids of a text; control tokens, but for `_SINGLE_TOKENS`, are read as the text they look like."""
         return self._model.encode(whole_text(text), add_special_tokens=False).ids
 
     def save(self, folder: Path) -> None:

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
+from mmtune.codecs.boxes import OBJECT_TOKENS
 from mmtune.errors import ModelError
 from mmtune.files import atomic, write_json
 from mmtune.models.folder_files import SENTENCEPIECE, SETTINGS
@@ -29,6 +30,7 @@ class SentencePieceTokenizer(Tokenizer):
     @cached_property
     def _model(self) -> Any:
         import sentencepiece
+        from google.protobuf.message import DecodeError
 
         if not self.proto:
             # An empty model is no error to SentencePiece until it is used.
@@ -36,9 +38,10 @@ class SentencePieceTokenizer(Tokenizer):
         try:
             model = sentencepiece.SentencePieceProcessor(model_proto=self.proto)
             model.id_to_piece(list(range(model.vocab_size())))
-        except (RuntimeError, UnicodeDecodeError) as error:  # the latter for pieces that are no text
+            defined = _defined(self.proto, model)
+            return model if defined is None else sentencepiece.SentencePieceProcessor(model_proto=defined)
+        except (RuntimeError, UnicodeDecodeError, DecodeError) as error:  # UnicodeDecodeError: pieces that are no text
             raise ModelError(f"the tokenizer is no SentencePiece model: {str(error)[:160]}") from error
-        return model
 
     @property
     def vocabulary_size(self) -> int:
@@ -110,3 +113,22 @@ class SentencePieceTokenizer(Tokenizer):
     def pieces(self) -> list[str]:
         """Returns the pieces of the model."""
         return self._model.id_to_piece(list(range(self.vocabulary_size)))
+
+
+def _defined(proto: bytes, model: Any) -> bytes | None:
+    """Returns the model with the tokens of boxes and masks as user-defined symbols, None where they are already.
+
+    Only user-defined symbols are always one token: normal pieces are merged from pairs, control symbols never read.
+    """
+    from sentencepiece import sentencepiece_model_pb2
+
+    ids = [token for piece in OBJECT_TOKENS if model.id_to_piece(token := model.piece_to_id(piece)) == piece]
+    if not ids:
+        return None
+    messages: Any = sentencepiece_model_pb2
+    message = messages.ModelProto.FromString(proto)
+    kind = messages.ModelProto.SentencePiece.USER_DEFINED
+    others = [message.pieces[token] for token in ids if message.pieces[token].type != kind]
+    for piece in others:
+        piece.type = kind
+    return message.SerializeToString(deterministic=True) if others else None

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+from mmtune.codecs.boxes import LOCATION_TOKENS, SEGMENT_TOKENS
+from mmtune.errors import ModelError
+
 _HALVES = re.compile("[\ud800-\udfff]")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -42,7 +45,7 @@ class Tokenizer(abc.ABC):
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a text, without bos and eos.
 
-        Of control tokens that stand in a text, only those of chats are read as such.
+        Of control tokens that stand in a text, only those of chats, boxes and masks are read as such.
         """
 
     @abc.abstractmethod
@@ -63,13 +66,17 @@ class Tokenizer(abc.ABC):
 
     @cached_property
     def loc(self) -> int | None:
-        """Id of `<loc0000>`, the first of 1,024 location tokens with ids in a row; None in a text-only vocabulary."""
-        return self.find("<loc0000>")
+        """Id of `<loc0000>`, the first of 1,024 location tokens with ids in a row; None in a text-only vocabulary.
+
+        Raises:
+            ModelError: When some of them are missing or have ids elsewhere.
+        """
+        return self._first(LOCATION_TOKENS)
 
     @cached_property
     def seg(self) -> int | None:
-        """Id of `<seg000>`, the first of 128 segmentation tokens; None for a text-only vocabulary."""
-        return self.find("<seg000>")
+        """Id of `<seg000>`, the first of 128 segmentation tokens; as `loc`."""
+        return self._first(SEGMENT_TOKENS)
 
     @property
     def puts_space(self) -> bool:
@@ -127,6 +134,18 @@ class Tokenizer(abc.ABC):
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of the ids; control tokens (bos, eos, padding) have none."""
         return "".join(self.texts(ids))
+
+    def _first(self, pieces: Sequence[str]) -> int | None:
+        first = self.find(pieces[0])
+        if first is None:
+            return None
+        for expected, piece in enumerate(pieces, first):
+            if (token := self.find(piece)) != expected:
+                raise ModelError(
+                    f"expected {piece} of the vocabulary to have the id {expected}, as {pieces[0]} has {first}, found "
+                    f"{'none' if token is None else token}: location and segmentation tokens need ids in a row"
+                )
+        return first
 
     def _piece(self, token: int) -> str | bytes:
         return self.piece(int(token)) if 0 <= token < self.vocabulary_size else "\ufffd"

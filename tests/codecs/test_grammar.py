@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmtune.codecs.boxes import NOISE_LABEL, decode_boxes
-from mmtune.codecs.grammar import object_grammar
+from mmtune.codecs.grammar import object_grammar, unnamed_grammar
 from mmtune.errors import DataError, ModelError, UsageError
 from mmtune.models.spm_tokenizer import SentencePieceTokenizer
 
@@ -52,6 +52,28 @@ def merging():
     return train(symbols=["t▁;"])
 
 
+@pytest.fixture(scope="module")
+def padless():
+    """A vocabulary in which nothing fills rows, so that the end does."""
+    tokenizer = train(pad_id=-1)
+    assert tokenizer.pad == tokenizer.eos
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def one_control(tokenizer):
+    """A vocabulary whose texts begin and end with one token, which fills rows as well."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.proto)
+    for name in ("bos", "pad"):
+        setattr(model.trainer_spec, f"{name}_piece", "</s>")
+        setattr(model.trainer_spec, f"{name}_id", tokenizer.eos)
+    found = SentencePieceTokenizer(model.SerializeToString())
+    assert found.bos == found.pad == found.eos == tokenizer.eos
+    return found
+
+
 def sequence(tokenizer, text):
     return [*tokenizer.encode(text), tokenizer.eos]
 
@@ -65,7 +87,7 @@ locs = st.lists(st.integers(0, 1023), min_size=4, max_size=4)
 
 @settings(max_examples=50, deadline=None)
 @given(objects=st.lists(st.tuples(locs, st.sampled_from(LABELS)), max_size=4))
-@pytest.mark.parametrize("vocabulary", ["tokenizer", "merging"])
+@pytest.mark.parametrize("vocabulary", ["tokenizer", "merging", "padless", "one_control"])
 def test_accepts_every_target(request, vocabulary, objects):
     tokenizer = request.getfixturevalue(vocabulary)
     automaton = object_grammar(tokenizer, LABELS)
@@ -73,7 +95,42 @@ def test_accepts_every_target(request, vocabulary, objects):
     assert automaton.accepts(ids)
     assert automaton.accepts([*ids, tokenizer.pad, tokenizer.pad])
     assert not automaton.accepts(ids[:-1])
-    assert not automaton.accepts([*ids, *ids])
+    assert automaton.accepts([*ids, *ids]) == (ids == [tokenizer.pad])
+
+
+@pytest.mark.parametrize("vocabulary", ["padless", "one_control"])
+@pytest.mark.parametrize("options", [{}, {"segments": 16}, {"fill": True}, {"allow_empty": False}])
+def test_the_end_may_fill_rows(request, tokenizer, vocabulary, options):
+    """But for what stands behind the end, the grammar is that of a vocabulary with a token for it."""
+    other = request.getfixturevalue(vocabulary)
+    first, second = object_grammar(tokenizer, LABELS, **options), object_grammar(other, LABELS, **options)
+    alike = {token: other.find(tokenizer._model.id_to_piece(token)) for token in range(tokenizer.vocabulary_size)}
+    pairs, known = [(first.start, second.start)], {(first.start, second.start)}
+    while pairs:
+        one, two = pairs.pop()
+        assert first.distance[one] == second.distance[two]
+        if first.distance[one] == 0:
+            assert np.flatnonzero(second.allowed(two, 5)).tolist() == [other.eos]
+            continue
+        for remaining in (first.distance[one], 50):
+            allowed = np.flatnonzero(first.allowed(one, remaining)).tolist()
+            assert sorted(alike[token] for token in allowed) == np.flatnonzero(second.allowed(two, remaining)).tolist()
+        for token in allowed:
+            pair = first.advance(one, token), second.advance(two, alike[token])
+            pairs += [] if pair in known else [pair]
+            known.add(pair)
+    assert len(known) > 20
+
+
+@pytest.mark.parametrize("vocabulary", ["padless", "one_control"])
+def test_an_unnamed_object_ends(request, vocabulary):
+    tokenizer = request.getfixturevalue(vocabulary)
+    automaton = unnamed_grammar(tokenizer, 16)
+    ids = sequence(tokenizer, BOX + "<seg001>" * 16)
+    assert automaton.distance[automaton.start] == len(ids)
+    assert automaton.accepts(ids)
+    assert automaton.accepts([*ids, tokenizer.pad])
+    assert not automaton.accepts(ids[:-1])
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_control_tokens_have_ids_and_no_text(name):
     assert [ours.bos, ours.eos, ours.pad] == [theirs.token_to_id(piece) for piece in SPECIAL]
     assert ours.decode([ours.bos, *ours.encode("cat"), ours.eos]) == "cat"
     assert ours.vocabulary_size == theirs.get_vocab_size()
-    assert ours.loc == theirs.token_to_id("<loc0000>")
+    assert ours.find("<loc0000>") == theirs.token_to_id("<loc0000>")
     assert ours.seg is None
     assert ours.texts([ours.vocabulary_size, 10**9, -1]) == ["\ufffd"] * 3
 

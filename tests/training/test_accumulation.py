@@ -11,9 +11,12 @@ import accumulated_gradients as program
 import jax
 import numpy as np
 import pytest
+from backbones import make
 
 from mmtune.data.batch import Row
 from mmtune.data.dense import Objects, dense_targets
+from mmtune.models.spec import read_spec
+from mmtune.planning.compiled import compile_step
 from mmtune.recipe import Dense, Optimizer, Recipe
 from mmtune.training.plan import Batch, Shape, Supervised, load_batches
 from mmtune.training.updates import Updates, updates_of
@@ -50,7 +53,7 @@ def started(count, *words):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PYTHONPATH": "tests"}
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "PYTHONPATH": "tests"}
     environment |= {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(count)}
     environment |= {"JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
     return [
@@ -67,7 +70,7 @@ def started(count, *words):
 
 
 def test_two_processes_divide_by_the_rows_of_both():
-    processes = started(2, "data=2,model=2", "tokens", "lora")
+    processes = started(2, "data=2", "tokens", "lora")
     said = [process.communicate(timeout=600) for process in processes]
     for process, (_, errors) in zip(processes, said, strict=True):
         assert process.returncode == 0, errors[-3000:]
@@ -151,3 +154,13 @@ def test_the_logged_loss_is_that_of_the_batch_alone():
     np.testing.assert_allclose(logged[3], logged[1], rtol=1e-6)
     np.testing.assert_allclose(added[1], logged[1], rtol=1e-6)
     np.testing.assert_allclose(added[3], logged[1] * np.array([1, 31, 1]) / 33, rtol=1e-6)
+
+
+def test_a_plan_counts_the_sums_of_gradients():
+    spec, found = read_spec(make("gemma", num_layers=1)), []
+    for accumulation in (1, 2):
+        options = Optimizer(accumulation=accumulation)
+        recipe = Recipe(task="instruct", data="-", full=True, batch_size=2, optimizer=options)
+        found.append(compile_step(spec, recipe, 16, 8).arguments)
+    weights = sum(int(np.prod(variable.shape)) for variable in make("gemma", num_layers=1).weights)
+    assert found[1] - found[0] == pytest.approx(4 * weights, rel=1e-3)

@@ -285,6 +285,18 @@ def test_commands(places, tmp_path, capsys, words):
         assert run(capsys, command, folder, *rest, "--force-base")[0] == 0
 
 
+def test_the_demo_puts_adapters_alone_on_the_base(places, tmp_path):
+    from mmtune.demos.shelf import Shelf
+
+    _, right, wrong, _ = places
+    names = [str(moved(places, "run", tmp_path)), wrong]
+    with pytest.raises(ModelError, match="was trained on"):
+        Shelf(names).get(names[0])
+    shelf = Shelf(names, base=right)
+    assert [shelf.get(name).base for name in names] == [right, wrong]
+    assert Shelf(names, force_base=True).get(names[0]).base == wrong
+
+
 def test_training_and_scoring_commands(places, tmp_path, capsys):
     _, right, _, data = places
     folder = moved(places, "run", tmp_path)

@@ -13,6 +13,7 @@ from typing import Any
 
 from mmtune.cli.exercises import EXERCISES, SETTINGS
 from mmtune.data.check import CheckReport, check
+from mmtune.data.confinement import OPTION
 from mmtune.data.read import read
 from mmtune.errors import DataError, UsageError, unknown_name
 from mmtune.registry import task_class
@@ -138,7 +139,9 @@ class Trainer:
         stem = safe_name(Path(files[0]).stem) if len(files) == 1 else "upload"
         with self._lock:
             name = _free(stem, [*self._data, *_names(self.folder / "data")])
-            self._data[name] = str(unpacked(files, self.folder / "data" / name, self._limits))
+            folder = unpacked(files, self.folder / "data" / name, self._limits)
+            # The address says it, so that it holds for the run's process, its recipe, and the command that is shown.
+            self._data[name] = f"{folder}?{OPTION}=1"
         return name
 
     def address(self, name: str) -> str:

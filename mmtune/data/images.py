@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from mmtune.data.confinement import current_root, open_file
 from mmtune.errors import DataError
 from mmtune.records import Picture
 
@@ -29,10 +30,12 @@ class FilePicture:
     Attributes:
         path: The file.
         upright: Whether its EXIF orientation is applied; False where the annotations are in the stored orientation.
+        root: The folder that the file must lie in, of a confined data set; None: any.
     """
 
     path: Path
     upright: bool = True
+    root: Path | None = field(default_factory=current_root, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -41,7 +44,7 @@ class FilePicture:
 
     def open(self) -> "Image.Image":
         """Returns the picture in mode RGB; raises `DataError` when it cannot be decoded."""
-        return _decoded(self.path, self.name, self.upright)
+        return _decoded(self, self.name, self.upright)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def open_small(picture: Picture, side: int) -> "Image.Image":
         DataError: When it cannot be decoded.
     """
     if isinstance(picture, FilePicture):
-        return _decoded(picture.path, picture.name, picture.upright, side)
+        return _decoded(picture, picture.name, picture.upright, side)
     if isinstance(picture, BytesPicture):
         return _decoded(io.BytesIO(picture.data), picture.name, True, side)
     return picture.open()
@@ -85,7 +88,7 @@ def size_of(picture: Picture) -> tuple[int, int]:
         DataError: When there is no such file or it is no picture.
     """
     if isinstance(picture, FilePicture):
-        return _size(picture.path, picture.name, picture.upright)
+        return _size(picture, picture.name, picture.upright)
     if isinstance(picture, BytesPicture):
         return _size(io.BytesIO(picture.data), picture.name, upright=True)
     return picture.open().size
@@ -150,11 +153,11 @@ def _turn(image: "Image.Image") -> "Image.Transpose | None":
     return turns.get(orientation)
 
 
-def _decoded(source: Path | BinaryIO, name: str, upright: bool, side: int | None = None) -> "Image.Image":
+def _decoded(source: FilePicture | BinaryIO, name: str, upright: bool, side: int | None = None) -> "Image.Image":
     from PIL import Image
 
     try:
-        with Image.open(source) as image:
+        with _stream(source) as stream, Image.open(stream) as image:
             if side is not None:
                 image.draft(None, (side, side))
             return upright_rgb(image, upright=upright)
@@ -162,11 +165,11 @@ def _decoded(source: Path | BinaryIO, name: str, upright: bool, side: int | None
         raise DataError(_why(error, name)) from error
 
 
-def _size(source: Path | BinaryIO, name: str, upright: bool) -> tuple[int, int]:
+def _size(source: FilePicture | BinaryIO, name: str, upright: bool) -> tuple[int, int]:
     from PIL import Image
 
     try:
-        with Image.open(source) as image:
+        with _stream(source) as stream, Image.open(stream) as image:
             width, height = image.size
             turn = _turn(image) if upright else None
     except Exception as error:  # as above
@@ -174,6 +177,10 @@ def _size(source: Path | BinaryIO, name: str, upright: bool) -> tuple[int, int]:
     quarter = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
     sideways = (*quarter, Image.Transpose.TRANSPOSE, Image.Transpose.TRANSVERSE)
     return (height, width) if turn in sideways else (width, height)
+
+
+def _stream(source: FilePicture | BinaryIO) -> BinaryIO:
+    return open_file(source.path, source.root) if isinstance(source, FilePicture) else source
 
 
 def _why(error: Exception, name: str) -> str:

@@ -15,7 +15,9 @@ from . import HOME
 from .api import add_predict, add_training
 from .asking import Answering
 from .guard import Guard
+from .host_check import HostCheck
 from .limits import LIMITS, Limits
+from .login_throttle import LoginThrottle
 from .serving import Batcher
 from .shelf import Shelf
 from .theme import CSS, HEAD, THEME
@@ -38,7 +40,10 @@ class Settings:
         models: Names of models, the first is the default.
         host, port: Where it listens; port 0: any that is free.
         share: Whether a public address is asked of the framework's makers.
-        auth: User and password, None: everybody is let in.
+        public: Whether requests to any host name are answered.
+        hosts: Host names that are answered besides those of this machine.
+        frames: Origins whose pages may show this one in a frame.
+        auth: Users and passwords; without any, everybody is let in.
         training: Whether the tab for fine-tuning is there.
         runs: Folder for runs and uploaded data.
         data: Data sets that are offered, addresses by name.
@@ -51,7 +56,10 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 7860
     share: bool = False
-    auth: tuple[str, str] | None = None
+    public: bool = False
+    hosts: tuple[str, ...] = ()
+    frames: tuple[str, ...] = ()
+    auth: tuple[tuple[str, str], ...] = ()
     training: bool = True
     runs: Path = Path("runs/demo")
     data: Mapping[str, str] = field(default_factory=dict)
@@ -114,11 +122,11 @@ class Server:
             server_name=settings.host,
             server_port=settings.port or _free_port(settings.host),
             share=settings.share,
-            auth=settings.auth,
+            auth=list(settings.auth) or None,
             allowed_paths=[str(self.folder)],
             max_file_size=settings.limits.upload,
             max_threads=_THREADS,
-            app_kwargs={"middleware": [Middleware(Guard, limits=settings.limits)], "docs_url": None, "redoc_url": None},
+            app_kwargs={"middleware": _middleware(settings), "docs_url": None, "redoc_url": None},
             prevent_thread_lock=True,
             quiet=True,
             show_error=False,
@@ -154,6 +162,16 @@ def build_page(server: Server) -> gr.Blocks:
         if server.settings.training:
             add_training(server.answering, server.trainer)
     return page
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    """Returns what stands before every request, the outermost first."""
+    own = [] if settings.host in ("0.0.0.0", "::") else [settings.host]
+    return [
+        Middleware(HostCheck, allowed=(*own, *settings.hosts), public=settings.public),
+        Middleware(LoginThrottle),
+        Middleware(Guard, limits=settings.limits, frames=settings.frames),
+    ]
 
 
 def serve(settings: Settings) -> Server:

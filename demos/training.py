@@ -20,6 +20,7 @@ from mmtune.registry import task_class
 from mmtune.reporting import read_metrics
 from mmtune.reports.log_curves import read_log
 from mmtune.run_files import ADAPTER, LOG, METRICS, RECIPE, TRAINED
+from mmtune.run_lock import holder
 from mmtune.training.log import metric_names
 
 from .limits import LIMITS, Limits
@@ -27,6 +28,7 @@ from .uploads import safe_name, unpacked
 
 _OUTPUT = "output.txt"
 _STOPPING = 20  # seconds that a process has to end by itself
+_ENDED = (0, *(128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)))  # a run that was stopped
 _TOLD = 600  # characters of a failed run's last words
 
 
@@ -274,8 +276,8 @@ class Trainer:
         environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "120"}
         with self._output(name).open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mmtune", *words],
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "mmtune.demos.train_process", *words],
+                stdin=subprocess.PIPE,  # closed when this process ends, whatever way: the run is stopped by that
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -284,12 +286,12 @@ class Trainer:
 
     def _state(self, name: str) -> str:
         process = self._process if name == self._running else None
-        if process is not None and process.poll() is None:
-            return "running"
         folder = self.folder / name
+        if (process is not None and process.poll() is None) or holder(folder) is not None:
+            return "running"
         if (folder / ADAPTER).is_file() or (folder / TRAINED).is_file():
             return "done"
-        if process is not None and process.returncode != 0 and name not in self._stopped:
+        if process is not None and process.returncode not in _ENDED and name not in self._stopped:
             return "failed"
         return "stopped"
 

@@ -1,6 +1,7 @@
 """`mmtune demo`."""
 
 import ipaddress
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +52,9 @@ def demo(
 
     from mmtune.demos.app import Settings, serve  # pyright: ignore[reportMissingImports]
 
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` sets it
+            signal.signal(number, _end)
     server = serve(
         Settings(
             models=names,
@@ -72,6 +76,14 @@ def demo(
         server.wait()
     finally:
         server.close()
+
+
+def _end(number: int, frame: object) -> None:
+    """Ends the command as Ctrl+C does: what is being trained is stopped and kept."""
+    del frame
+    for again in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(again, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 def _users(auth: str | None, file: Path | None) -> tuple[tuple[str, str], ...]:

@@ -4,9 +4,10 @@ import atexit
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -19,10 +20,10 @@ from .host_check import HostCheck
 from .limits import LIMITS, Limits
 from .login_throttle import LoginThrottle
 from .serving import Batcher
-from .shelf import Shelf
+from .shelf import Shelf, taught_task
 from .theme import CSS, HEAD, THEME
 from .training import Trainer
-from .try_tab import build_try_tab
+from .try_tab import TryTab, build_try_tab
 from .tune_tab import build_tune_tab
 
 SCENES = {"generated scenes, called by colour": "shapes:train?n=300&seed=7&labels=colour&max_objects=6"}
@@ -155,6 +156,7 @@ def build_page(server: Server) -> gr.Blocks:
         with gr.Tabs(selected="try") as tabs:
             with gr.Tab("Try", id="try"):
                 first = build_try_tab(server.answering, server.folder)
+                _begin_as_taught(page, first, server.shelf.names[: server.settings.limits.models])
             if server.settings.training:
                 with gr.Tab("Fine-tune", id="tune"):
                     build_tune_tab(server.trainer, server.shelf, tabs, first, server.folder)
@@ -162,6 +164,19 @@ def build_page(server: Server) -> gr.Blocks:
         if server.settings.training:
             add_training(server.answering, server.trainer)
     return page
+
+
+def _begin_as_taught(page: gr.Blocks, first: TryTab, names: Sequence[str]) -> None:
+    """Lets the page begin with the task and the classes that a run among the models was taught."""
+    taught = taught_task(names)
+    if taught is None:
+        return
+    task, classes = taught
+
+    def begun() -> list[Any]:
+        return [task, *first.begun(task, list(names), classes)]
+
+    page.load(begun, None, [first.task, *first.asked_with], show_progress="hidden", api_visibility="private")
 
 
 def _middleware(settings: Settings) -> list[Middleware]:

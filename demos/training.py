@@ -29,6 +29,7 @@ from .uploads import safe_name, unpacked
 _OUTPUT = "output.txt"
 _STOPPING = 20  # seconds that a process has to end by itself
 _ENDED = (0, *(128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)))  # a run that was stopped
+_NO_MEMORY = "RESOURCE_EXHAUSTED"  # as XLA says it
 _TOLD = 600  # characters of a failed run's last words
 
 
@@ -306,6 +307,11 @@ class Trainer:
     def _last_words(self, name: str) -> str:
         file = self._output(name)
         text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        if _NO_MEMORY in text:
+            return (
+                "the accelerator's memory is full. The page's models and this run share it: choose a smaller batch or "
+                "model, or train from the command line while the page is closed."
+            )
         return text.strip()[-_TOLD:]
 
 

@@ -1,6 +1,7 @@
 """`mmtune demo`."""
 
 import ipaddress
+import os
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -49,6 +50,9 @@ def demo(
     page_headers(frames)  # refuses what is no origin
     names = tuple(model or ("tiny",))
     _check_port(host, port)
+
+    # The page and the run that it trains share an accelerator: neither may take its memory before it needs it.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
     from mmtune.demos.app import Settings, serve  # pyright: ignore[reportMissingImports]
 

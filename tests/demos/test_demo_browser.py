@@ -225,7 +225,7 @@ def photos(folder):
     return folder / "photos.zip"
 
 
-def test_a_model_is_taught_from_an_uploaded_folder(visit, server, tmp_path):
+def test_a_model_is_taught_from_an_uploaded_folder(visit, server, browser, tmp_path):
     """To a better AP on what was held back than the base has; the result stands beside it."""
     begun = visit()
     page = begun.page
@@ -255,6 +255,13 @@ def test_a_model_is_taught_from_an_uploaded_folder(visit, server, tmp_path):
     begun.ask()
     begun.answered(1)
     assert begun.elsewhere == []
+    # A page that is started with the run begins with the classes that it was taught.
+    with served(tmp_path / "again", models=("tiny", str(run))) as again:
+        later = Visit(browser, again)
+        later.wait_for_prompt("text === value", "detect " + " ; ".join(data.classes))
+        later.ask()
+        later.answered(1)
+        later.context.close()
 
 
 @pytest.fixture

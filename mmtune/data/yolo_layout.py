@@ -10,7 +10,7 @@ from mmtune.data.confinement import is_inside, read_text
 from mmtune.data.dataset import FaultLog
 from mmtune.data.finding import FileIndex, picture_places
 from mmtune.data.images import SUFFIXES
-from mmtune.errors import DataError
+from mmtune.data.yaml_files import load_yaml
 
 _NO_LABELS = frozenset(["classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "trainval.txt", "labels.txt"])
 _YAML_SPLITS = ("train", "val", "test")
@@ -104,13 +104,7 @@ def _from_yaml(file: Path) -> Layout | None:
         return None
     if not (re.search(r"(?m)^names\s*:", text) and re.search(r"(?m)^(train|val|test)\s*:", text)):
         return None
-    import yaml
-
-    try:
-        content = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise DataError(f"{file}:{line}: expected YAML, but {error.problem}; repair the file") from error
+    content = load_yaml(file)
     if not isinstance(content, dict):
         return None
     names = content.get("names")

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.cli.exercises import EXERCISES, SETTINGS
-from mmtune.data.check import CheckReport, check
 from mmtune.data.confinement import OPTION
-from mmtune.data.read import read
-from mmtune.errors import DataError, UsageError, unknown_name
+from mmtune.data.images import LIMIT
+from mmtune.errors import UsageError, unknown_name
 from mmtune.registry import task_class
 from mmtune.reporting import read_metrics
 from mmtune.reports.log_curves import read_log
@@ -23,10 +22,12 @@ from mmtune.run_files import ADAPTER, LOG, METRICS, RECIPE, TRAINED
 from mmtune.run_lock import holder
 from mmtune.training.log import metric_names
 
+from .data_check import Checked, DataCheck
 from .limits import LIMITS, Limits
 from .uploads import safe_name, unpacked
 
 _OUTPUT = "output.txt"
+_MOST_CHECKS = 2  # at once
 _STOPPING = 20  # seconds that a process has to end by itself
 _ENDED = (0, *(128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)))  # a run that was stopped
 _NO_MEMORY = "RESOURCE_EXHAUSTED"  # as XLA says it
@@ -126,6 +127,7 @@ class Trainer:
         self._process: subprocess.Popen[bytes] | None = None
         self._running = ""
         self._stopped: set[str] = set()
+        self._checks: list[DataCheck] = []
         self._commands: dict[str, str] = {}
 
     @property
@@ -157,19 +159,30 @@ class Trainer:
             raise UsageError(unknown_name("data set", str(name)[:100], self._data))
         return self._data[name]
 
-    def check(self, name: str, task: str, out: Path) -> CheckReport:
-        """Looks a data set over for a task and draws overlays into a folder.
+    def check(self, name: str, task: str, out: Path) -> Checked:
+        """Looks a data set over for a task and draws overlays into a folder, in a process of its own.
 
         Raises:
-            DataError: When it cannot be read, or nothing in it can be used.
+            DataError: When it cannot be read, nothing in it can be used, or it takes too much time or memory.
+            UsageError: When other data sets are being looked over.
         """
-        adapter = task_class(task)
-        dataset = read(self.address(name), task=task)
-        report = check(dataset, adapter(dataset.classes), out if adapter.needs_picture else None)
-        if not report.usable:
-            why = f": {report.faults[0].problem}" if report.faults else ""
-            raise DataError(f"none of {report.records} records can be used for {task}{why}")
-        return report
+        task_class(task)
+        with self._lock:
+            if len(self._checks) >= _MOST_CHECKS:
+                raise UsageError("busy: other data sets are being looked over; try again in a moment")
+            check = DataCheck(self.address(name), task, out, self._limits)
+            self._checks.append(check)
+        try:
+            return check.result()
+        finally:
+            with self._lock:
+                self._checks.remove(check)
+
+    def cancel_checks(self) -> None:
+        """Ends the checks that are under way."""
+        with self._lock:
+            for check in self._checks:
+                check.cancel()
 
     def command(self, plan: Plan) -> str:
         """Returns the command line that does the same as `start`."""
@@ -260,6 +273,7 @@ class Trainer:
 
     def close(self) -> None:
         """Ends what is running."""
+        self.cancel_checks()
         with self._lock:
             if self._process is not None and self._process.poll() is None:
                 self.stop(self._running)
@@ -274,7 +288,7 @@ class Trainer:
         self._stopped.discard(name)
         self._running = name
         self._commands[name] = shlex.join(["mmtune", *words])
-        environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "120"}
+        environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "120", LIMIT: str(self._limits.most_pixels)}
         with self._output(name).open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mmtune.demos.train_process", *words],

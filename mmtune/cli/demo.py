@@ -36,6 +36,7 @@ def demo(
     ] = None,
     auth_file: Annotated[Path | None, typer.Option(help="A file with USER:PASSWORD lines.")] = None,
     data: Annotated[list[str] | None, typer.Option(help="A data set that the page offers for fine-tuning.")] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Most pixels of a picture.")] = 100_000_000,
     runs: Annotated[Path, typer.Option(help="Folder for runs and uploaded data sets.")] = Path("runs/demo"),
 ) -> None:
     """Try and fine-tune models in a page; it needs no network."""
@@ -55,6 +56,7 @@ def demo(
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
     from mmtune.demos.app import Settings, serve  # pyright: ignore[reportMissingImports]
+    from mmtune.demos.limits import Limits  # pyright: ignore[reportMissingImports]
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` sets it
@@ -71,6 +73,7 @@ def demo(
             auth=users,
             training=not public or bool(users),
             runs=runs,
+            limits=Limits(most_pixels=max_pixels, pixels=min(max_pixels, Limits.pixels)),
             data={address: address for address in data or ()},
         )
     )

@@ -1,6 +1,7 @@
 """Pictures: opening them upright and in RGB, whatever their file holds. `mmtune.data.finding` finds their files."""
 
 import io
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -18,6 +19,9 @@ SUFFIXES = frozenset(
     [".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"]
 )
 """Suffixes, in lower case, by which a file in a folder is taken for a picture."""
+
+LIMIT = "MMTUNE_MAX_PIXELS"
+"""The environment variable that may say how many pixels a picture has at most; without it, Pillow's own limit holds."""
 
 _ORIENTATION = 0x0112  # EXIF tag 274
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -158,6 +162,7 @@ def _decoded(source: FilePicture | BinaryIO, name: str, upright: bool, side: int
 
     try:
         with _stream(source) as stream, Image.open(stream) as image:
+            _check_pixels(*image.size)
             if side is not None:
                 image.draft(None, (side, side))
             return upright_rgb(image, upright=upright)
@@ -171,12 +176,27 @@ def _size(source: FilePicture | BinaryIO, name: str, upright: bool) -> tuple[int
     try:
         with _stream(source) as stream, Image.open(stream) as image:
             width, height = image.size
+            _check_pixels(width, height)
             turn = _turn(image) if upright else None
     except Exception as error:  # as above
         raise DataError(_why(error, name)) from error
     quarter = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
     sideways = (*quarter, Image.Transpose.TRANSPOSE, Image.Transpose.TRANSVERSE)
     return (height, width) if turn in sideways else (width, height)
+
+
+def _check_pixels(width: int, height: int) -> None:
+    from PIL import Image
+
+    limit = _most_pixels()
+    if limit and width * height > limit:
+        raise Image.DecompressionBombError(f"it has {width} x {height}, and {LIMIT} is {limit}")
+
+
+def _most_pixels() -> int:
+    """Returns the limit that the environment gives, 0 for none."""
+    text = os.environ.get(LIMIT, "")
+    return int(text) if text.isdecimal() else 0
 
 
 def _stream(source: FilePicture | BinaryIO) -> BinaryIO:
@@ -192,7 +212,7 @@ def _why(error: Exception, name: str) -> str:
     if isinstance(error, (PermissionError, IsADirectoryError)):
         return f"{name}: expected a picture that can be read, but {error.strerror}; check what lies at that path"
     if isinstance(error, Image.DecompressionBombError):
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        limit = _most_pixels() or 2 * (Image.MAX_IMAGE_PIXELS or 0)
         return f"{name}: expected a picture of at most {limit} pixels; scale it down or cut it into tiles ({error})"
     if isinstance(error, UnidentifiedImageError):
         return f"{name}: expected a picture (JPEG, PNG, WebP, ...), but the file is none; replace or remove it"

@@ -220,7 +220,7 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
                     parts = list(quiet)
                     parts[width * number : width * (number + 1)] = [
                         heading_html(one),
-                        one.drawn(share) if one.done else gr.skip(),
+                        one.saved(share) if one.done else gr.skip(),
                         tokens_html(one.answer.prediction),
                     ]
                     yield [*[gr.skip()] * 3, *parts]
@@ -237,7 +237,7 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
         """Draws what is there anew; no model is asked."""
         try:
             share = checked_share(threshold, "threshold")
-            pictures: list[Any] = [one.drawn(share) if one.sees else gr.skip() for one in shown]
+            pictures: list[Any] = [one.saved(share) if one.sees else gr.skip() for one in shown]
         except MmtuneError as error:
             return [*[gr.skip()] * (len(panels) + 1), message_html(str(error))]
         pictures += [gr.skip()] * (len(panels) - len(pictures))

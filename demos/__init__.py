@@ -11,7 +11,10 @@ from pathlib import Path
 HOME = Path(tempfile.gettempdir()) / f"mmtune-demo-{secrets.token_hex(8)}"
 """The folder of what a server shows and what visitors send; made when one is started, removed when the process ends."""
 
-os.environ["GRADIO_TEMP_DIR"] = str(HOME / "files")
+FILES = HOME / "files"
+"""The part of it that the framework serves from and keeps uploads in."""
+
+os.environ["GRADIO_TEMP_DIR"] = str(FILES)
 # Nothing is sent to anybody.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

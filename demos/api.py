@@ -31,7 +31,7 @@ def add_predict(answering: Answering) -> None:
         """
         with _told():
             shown = answering.answer(image, task, prompt, model, max_tokens)
-            return shown.drawn(), shown.answer.as_json()
+            return shown.saved(), shown.answer.as_json()
 
     def models() -> list[dict[str, Any]]:
         """Returns [{"name", "base", "task", "classes"}], the default first; not loaded yet: the name only."""

@@ -4,9 +4,10 @@ import atexit
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -15,12 +16,14 @@ from . import HOME
 from .api import add_predict, add_training
 from .asking import Answering
 from .guard import Guard
+from .host_check import HostCheck
 from .limits import LIMITS, Limits
+from .login_throttle import LoginThrottle
 from .serving import Batcher
-from .shelf import Shelf
+from .shelf import Shelf, taught_task
 from .theme import CSS, HEAD, THEME
 from .training import Trainer
-from .try_tab import build_try_tab
+from .try_tab import TryTab, build_try_tab
 from .tune_tab import build_tune_tab
 
 SCENES = {"generated scenes, called by colour": "shapes:train?n=300&seed=7&labels=colour&max_objects=6"}
@@ -38,7 +41,10 @@ class Settings:
         models: Names of models, the first is the default.
         host, port: Where it listens; port 0: any that is free.
         share: Whether a public address is asked of the framework's makers.
-        auth: User and password, None: everybody is let in.
+        public: Whether requests to any host name are answered.
+        hosts: Host names that are answered besides those of this machine.
+        frames: Origins whose pages may show this one in a frame.
+        auth: Users and passwords; without any, everybody is let in.
         training: Whether the tab for fine-tuning is there.
         runs: Folder for runs and uploaded data.
         data: Data sets that are offered, addresses by name.
@@ -53,7 +59,10 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 7860
     share: bool = False
-    auth: tuple[str, str] | None = None
+    public: bool = False
+    hosts: tuple[str, ...] = ()
+    frames: tuple[str, ...] = ()
+    auth: tuple[tuple[str, str], ...] = ()
     training: bool = True
     runs: Path = Path("runs/demo")
     data: Mapping[str, str] = field(default_factory=dict)
@@ -118,11 +127,11 @@ class Server:
             server_name=settings.host,
             server_port=settings.port or _free_port(settings.host),
             share=settings.share,
-            auth=settings.auth,
+            auth=list(settings.auth) or None,
             allowed_paths=[str(self.folder)],
             max_file_size=settings.limits.upload,
             max_threads=_THREADS,
-            app_kwargs={"middleware": [Middleware(Guard, limits=settings.limits)], "docs_url": None, "redoc_url": None},
+            app_kwargs={"middleware": _middleware(settings), "docs_url": None, "redoc_url": None},
             prevent_thread_lock=True,
             quiet=True,
             show_error=False,
@@ -151,6 +160,7 @@ def build_page(server: Server) -> gr.Blocks:
         with gr.Tabs(selected="try") as tabs:
             with gr.Tab("Try", id="try"):
                 first = build_try_tab(server.answering, server.folder)
+                _begin_as_taught(page, first, server.shelf.names[: server.settings.limits.models])
             if server.settings.training:
                 with gr.Tab("Fine-tune", id="tune"):
                     build_tune_tab(server.trainer, server.shelf, tabs, first, server.folder)
@@ -158,6 +168,29 @@ def build_page(server: Server) -> gr.Blocks:
         if server.settings.training:
             add_training(server.answering, server.trainer)
     return page
+
+
+def _begin_as_taught(page: gr.Blocks, first: TryTab, names: Sequence[str]) -> None:
+    """Lets the page begin with the task and the classes that a run among the models was taught."""
+    taught = taught_task(names)
+    if taught is None:
+        return
+    task, classes = taught
+
+    def begun() -> list[Any]:
+        return [task, *first.begun(task, list(names), classes)]
+
+    page.load(begun, None, [first.task, *first.asked_with], show_progress="hidden", api_visibility="private")
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    """Returns what stands before every request, the outermost first."""
+    own = [] if settings.host in ("0.0.0.0", "::") else [settings.host]
+    return [
+        Middleware(HostCheck, allowed=(*own, *settings.hosts), public=settings.public),
+        Middleware(LoginThrottle),
+        Middleware(Guard, limits=settings.limits, frames=settings.frames),
+    ]
 
 
 def serve(settings: Settings) -> Server:

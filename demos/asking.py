@@ -4,19 +4,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from mmtune.errors import UsageError
 from mmtune.registry import task_class
 from mmtune.streaming import ask
 
-from .limits import LIMITS, Limits, checked_text, checked_tokens, opened_picture
+from .limits import FORMATS, LIMITS, Limits, checked_text, checked_tokens, opened_picture, scaled_size
 from .results import Shown
 from .serving import Batcher
 from .shelf import Shelf
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,20 @@ class UploadedPicture:
         """The file's name without its folder."""
         return self.file.name
 
-    def open(self) -> "Image.Image":
+    @property
+    def note(self) -> str:
+        """A sentence where the picture is scaled down before it is asked about, else ""."""
+        with Image.open(self.file, formats=FORMATS) as image:
+            width, height = image.size
+        scaled = scaled_size(width, height, self.limits)
+        if scaled == (width, height):
+            return ""
+        return (
+            f"the picture has {width} x {height} pixels and was scaled down to {scaled[0]} x {scaled[1]}; boxes and "
+            "masks are in pixels of that"
+        )
+
+    def open(self) -> Image.Image:
         """Returns the upright picture in mode RGB; raises `DataError` when it is none or too large."""
         return opened_picture(self.file, self.limits)
 

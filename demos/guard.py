@@ -6,15 +6,13 @@ Only those that are used are open here.
 
 import json
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Sequence
+from urllib.parse import urlsplit
 
+from mmtune.errors import UsageError
+
+from .host_check import App, Message, Receive, Send, refuse
 from .limits import LIMITS, Limits
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _API = (
     "file=",
@@ -39,27 +37,44 @@ _FOLDERS = ("/assets/", "/static/", "/svelte/")
 _PREFIX = "/gradio_api/"
 _ADDRESS = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|//|data:)", re.IGNORECASE)
 
-_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "font-src 'self' data:",
-        "media-src 'self' blob:",
-        "worker-src 'self' blob:",
-        "connect-src 'self'",
-        "object-src 'none'",
-        "base-uri 'self'",
-        "form-action 'self'",
-    )
+_POLICY = (
+    "default-src 'self'",
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+    "style-src 'self' 'unsafe-inline'",
+    "img-src 'self' data: blob:",
+    "font-src 'self' data:",
+    "media-src 'self' blob:",
+    "worker-src 'self' blob:",
+    "connect-src 'self'",
+    "object-src 'none'",
+    "base-uri 'self'",
+    "form-action 'self'",
 )
-HEADERS = (
-    (b"content-security-policy", _POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-)
-"""Sent with every answer: a browser that keeps to them asks no other server for anything."""
+_COOKIE_SITE = re.compile(rb";\s*samesite=\w+", re.IGNORECASE)
+
+
+def page_headers(frames: Sequence[str] = ()) -> tuple[tuple[bytes, bytes], ...]:
+    """Returns what is sent with every answer: a browser that keeps to it asks no other server for anything.
+
+    Args:
+        frames: Origins whose pages may show this one in a frame, such as `https://example.org`.
+
+    Raises:
+        UsageError: When one is no origin.
+    """
+    for origin in frames:
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https") or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
+            raise UsageError(f"--allow-frame: expected an origin such as https://example.org, got '{origin}'")
+        if re.search(r"[\s;,'\"]", origin):
+            raise UsageError(f"--allow-frame: expected an origin such as https://example.org, got '{origin}'")
+    policy = "; ".join((*_POLICY, f"frame-ancestors {' '.join(frames) or chr(39) + 'none' + chr(39)}"))
+    headers = [
+        (b"content-security-policy", policy.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+    ]
+    return tuple(headers if frames else [*headers, (b"x-frame-options", b"DENY")])
 
 
 class Guard:
@@ -68,10 +83,11 @@ class Guard:
     Args:
         app: What is guarded.
         limits: Sizes.
+        frames: As in `page_headers`.
     """
 
-    def __init__(self, app: App, limits: Limits = LIMITS):
-        self._app, self._limits = app, limits
+    def __init__(self, app: App, limits: Limits = LIMITS, frames: Sequence[str] = ()):
+        self._app, self._limits, self._headers = app, limits, page_headers(frames)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Passes a request on, or answers it with 404 or 413 and a sentence."""
@@ -79,28 +95,29 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
+        send = _with_headers(send, self._headers)
         path = scope["path"]
         if not is_open(path):
-            await _refuse(send, 404, "there is nothing at this address")
+            await refuse(send, 404, "there is nothing at this address")
             return
         uploads = path.rstrip("/") == f"{_PREFIX}upload"
         most = self._limits.upload + self._limits.body if uploads else self._limits.body
         too_large = f"the message is larger than {most / 2**20:.0f} MB: send less"
         if _stated_length(scope) > most:
-            await _refuse(send, 413, too_large)
+            await refuse(send, 413, too_large)
             return
         if scope["method"] == "POST" and not uploads:
             body = await _read(receive, most)
             if body is None:
-                await _refuse(send, 413, too_large)
+                await refuse(send, 413, too_large)
                 return
             if names_address(body):
-                await _refuse(send, 400, "pictures are taken as uploads, not as addresses: nothing is fetched here")
+                await refuse(send, 400, "pictures are taken as uploads, not as addresses: nothing is fetched here")
                 return
             receive = _again(body, receive)
         elif uploads:
             receive = _counted(receive, most)
-        await self._app(scope, receive, _with_headers(send))
+        await self._app(scope, receive, send)
 
 
 def is_open(path: str) -> bool:
@@ -190,17 +207,19 @@ def _counted(receive: Receive, most: int) -> Receive:
     return counting
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, headers: Sequence[tuple[bytes, bytes]]) -> Send:
+    """Returns a `send` that adds headers, and keeps cookies to requests of the page itself."""
+
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *HEADERS]
+            own = [
+                (name, _lax(value) if name.lower() == b"set-cookie" else value) for name, value in message["headers"]
+            ]
+            message["headers"] = [*own, *headers]
         await send(message)
 
     return sending
 
 
-async def _refuse(send: Send, status: int, sentence: str) -> None:
-    body = json.dumps({"detail": sentence}).encode()
-    head = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *HEADERS]
-    await send({"type": "http.response.start", "status": status, "headers": head})
-    await send({"type": "http.response.body", "body": body})
+def _lax(cookie: bytes) -> bytes:
+    return _COOKIE_SITE.sub(b"", cookie) + b"; SameSite=Lax"

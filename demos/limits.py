@@ -1,19 +1,21 @@
 """What the page takes from strangers: how large, how long, how many. Everything that comes in passes here."""
 
 import math
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from mmtune.data.images import FilePicture
+from mmtune.data.images import FilePicture, open_small
 from mmtune.errors import DataError, UsageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """What Pillow may take a file for; others start programs (EPS) or fetch files."""
 
 _MEGABYTE = 2**20
+_ONE_LARGE = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,8 @@ class Limits:
     Attributes:
         upload: Bytes of a file that is sent, a zipped data set included.
         picture: Bytes of a picture's file.
-        pixels: Pixels of a picture.
+        pixels: Pixels of a picture that is asked about as it is; a larger one is scaled down to as many.
+        most_pixels: Pixels of a picture at most.
         body: Bytes of any other message.
         prompt: Characters of a prompt.
         tokens: Tokens of an answer.
@@ -31,11 +34,14 @@ class Limits:
         waiting: Questions that wait to be answered.
         files: Files in a data set.
         unpacked: Bytes of a data set, unpacked.
+        check_seconds: How long looking a data set over may take.
+        check_memory: Bytes of memory that it may take.
     """
 
     upload: int = 128 * _MEGABYTE
     picture: int = 20 * _MEGABYTE
     pixels: int = 24_000_000
+    most_pixels: int = 100_000_000
     body: int = _MEGABYTE
     prompt: int = 2000
     tokens: int = 512
@@ -43,6 +49,8 @@ class Limits:
     waiting: int = 64
     files: int = 20_000
     unpacked: int = 1024 * _MEGABYTE
+    check_seconds: int = 300
+    check_memory: int = 6 * 1024 * _MEGABYTE
 
 
 LIMITS = Limits()
@@ -115,13 +123,25 @@ def opened_picture(file: str | Path, limits: Limits = LIMITS) -> Image.Image:
         raise DataError(
             f"this is no picture that can be read: give a file of one of the kinds {', '.join(FORMATS)}"
         ) from error
-    if width * height > limits.pixels:
+    if width * height > limits.most_pixels:
         raise DataError(f"the picture has {width} x {height} pixels; {_too_large(limits)}")
+    size = scaled_size(width, height, limits)
     try:
-        return FilePicture(file).open()
+        if size == (width, height):
+            return FilePicture(file).open()
+        with _ONE_LARGE:  # at a time: each may take 300 MB
+            image = open_small(FilePicture(file), max(size))
+            turned = size if (image.width < image.height) == (size[0] < size[1]) else (size[1], size[0])
+            return image.resize(turned, Image.Resampling.BILINEAR, reducing_gap=2.0)
     except DataError as error:
         raise DataError(str(error).replace(str(file), "the picture")) from error
 
 
+def scaled_size(width: int, height: int, limits: Limits = LIMITS) -> tuple[int, int]:
+    """Returns the size that a picture is asked about at: its own, or that of `limits.pixels` in its shape."""
+    shrink = min(1.0, math.sqrt(limits.pixels / (width * height)))
+    return max(1, math.floor(width * shrink)), max(1, math.floor(height * shrink))
+
+
 def _too_large(limits: Limits) -> str:
-    return f"expected a picture of at most {limits.pixels / 1e6:.0f} million pixels: scale it down"
+    return f"expected a picture of at most {limits.most_pixels / 1e6:.0f} million pixels: scale it down"

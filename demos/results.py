@@ -1,13 +1,19 @@
 """What is shown of an answer: the drawn picture, its text with the confidence of each token, and forms to copy."""
 
+import hashlib
 import html
+import io
 import json
 import math
+import os
+import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mmtune.predicting import Answer
 from mmtune.records import Prediction
+
+from . import FILES
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -54,6 +60,27 @@ class Shown:
     def drawn(self, threshold: float = 0.0) -> "Image.Image | None":
         """Returns the picture with what scores at least the threshold, None for a task without pictures."""
         return self.above(threshold).draw() if self.sees else None
+
+    def saved(self, threshold: float = 0.0) -> str | None:
+        """Returns the PNG file of `drawn`, which the framework serves as it is.
+
+        It is named by its content and written once: a file that is being served is never written again, as the
+        framework does with pictures that it is given in memory.
+        """
+        image = self.drawn(threshold)
+        if image is None:
+            return None
+        out = io.BytesIO()
+        image.save(out, "PNG", compress_level=1)
+        file = FILES / hashlib.sha256(out.getbuffer()).hexdigest() / "answer.png"
+        if file.is_file():
+            os.utime(file)  # files are removed by their age
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_name(f".{secrets.token_hex(8)}")  # one for each thread; nobody needs it after a crash
+            temporary.write_bytes(out.getbuffer())
+            os.replace(temporary, file)
+        return str(file)
 
     def copied(self, form: str, threshold: float = 0.0) -> Any:
         """Returns the answer in one of `FORMS`: a text, or values to be written as JSON."""

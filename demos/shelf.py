@@ -2,11 +2,26 @@
 
 import threading
 from collections.abc import Iterable
+from pathlib import Path
 
 from mmtune.errors import UsageError, unknown_name
 from mmtune.model import Model
 from mmtune.models.load import adapted, load, takes_base
-from mmtune.recipe import Recipe
+from mmtune.recipe import Recipe, read_recipe
+from mmtune.registry import task_class
+from mmtune.run_files import RECIPE
+
+
+def taught_task(names: Iterable[str]) -> tuple[str, list[str] | None] | None:
+    """Returns the task of the first run among models, and the classes that it was taught; None without a run.
+
+    The classes are None for a task without any. Nothing is loaded: the run's recipe says it.
+    """
+    for name in names:
+        if (Path(name) / RECIPE).is_file():
+            recipe = read_recipe(Path(name) / RECIPE, {}, [])
+            return recipe.task, list(recipe.classes) if task_class(recipe.task).needs_classes else None
+    return None
 
 
 class Shelf:

@@ -12,20 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.cli.exercises import EXERCISES, SETTINGS
-from mmtune.data.check import CheckReport, check
-from mmtune.data.read import read
-from mmtune.errors import DataError, UsageError, unknown_name
+from mmtune.data.confinement import OPTION
+from mmtune.data.images import LIMIT
+from mmtune.errors import UsageError, unknown_name
 from mmtune.registry import task_class
 from mmtune.reporting import read_metrics
 from mmtune.reports.log_curves import read_log
 from mmtune.run_files import ADAPTER, LOG, METRICS, RECIPE, TRAINED
+from mmtune.run_lock import holder
 from mmtune.training.log import metric_names
 
+from .data_check import Checked, DataCheck
 from .limits import LIMITS, Limits
 from .uploads import safe_name, unpacked
 
 _OUTPUT = "output.txt"
+_MOST_CHECKS = 2  # at once
 _STOPPING = 20  # seconds that a process has to end by itself
+_ENDED = (0, *(128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)))  # a run that was stopped
+_NO_MEMORY = "RESOURCE_EXHAUSTED"  # as XLA says it
 _TOLD = 600  # characters of a failed run's last words
 
 
@@ -122,6 +127,7 @@ class Trainer:
         self._process: subprocess.Popen[bytes] | None = None
         self._running = ""
         self._stopped: set[str] = set()
+        self._checks: list[DataCheck] = []
         self._commands: dict[str, str] = {}
 
     @property
@@ -138,7 +144,9 @@ class Trainer:
         stem = safe_name(Path(files[0]).stem) if len(files) == 1 else "upload"
         with self._lock:
             name = _free(stem, [*self._data, *_names(self.folder / "data")])
-            self._data[name] = str(unpacked(files, self.folder / "data" / name, self._limits))
+            folder = unpacked(files, self.folder / "data" / name, self._limits)
+            # The address says it, so that it holds for the run's process, its recipe, and the command that is shown.
+            self._data[name] = f"{folder}?{OPTION}=1"
         return name
 
     def address(self, name: str) -> str:
@@ -151,19 +159,30 @@ class Trainer:
             raise UsageError(unknown_name("data set", str(name)[:100], self._data))
         return self._data[name]
 
-    def check(self, name: str, task: str, out: Path) -> CheckReport:
-        """Looks a data set over for a task and draws overlays into a folder.
+    def check(self, name: str, task: str, out: Path) -> Checked:
+        """Looks a data set over for a task and draws overlays into a folder, in a process of its own.
 
         Raises:
-            DataError: When it cannot be read, or nothing in it can be used.
+            DataError: When it cannot be read, nothing in it can be used, or it takes too much time or memory.
+            UsageError: When other data sets are being looked over.
         """
-        adapter = task_class(task)
-        dataset = read(self.address(name), task=task)
-        report = check(dataset, adapter(dataset.classes), out if adapter.needs_picture else None)
-        if not report.usable:
-            why = f": {report.faults[0].problem}" if report.faults else ""
-            raise DataError(f"none of {report.records} records can be used for {task}{why}")
-        return report
+        task_class(task)
+        with self._lock:
+            if len(self._checks) >= _MOST_CHECKS:
+                raise UsageError("busy: other data sets are being looked over; try again in a moment")
+            check = DataCheck(self.address(name), task, out, self._limits)
+            self._checks.append(check)
+        try:
+            return check.result()
+        finally:
+            with self._lock:
+                self._checks.remove(check)
+
+    def cancel_checks(self) -> None:
+        """Ends the checks that are under way."""
+        with self._lock:
+            for check in self._checks:
+                check.cancel()
 
     def command(self, plan: Plan) -> str:
         """Returns the command line that does the same as `start`."""
@@ -254,6 +273,7 @@ class Trainer:
 
     def close(self) -> None:
         """Ends what is running."""
+        self.cancel_checks()
         with self._lock:
             if self._process is not None and self._process.poll() is None:
                 self.stop(self._running)
@@ -268,11 +288,11 @@ class Trainer:
         self._stopped.discard(name)
         self._running = name
         self._commands[name] = shlex.join(["mmtune", *words])
-        environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "120"}
+        environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "120", LIMIT: str(self._limits.most_pixels)}
         with self._output(name).open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mmtune", *words],
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "mmtune.demos.train_process", *words],
+                stdin=subprocess.PIPE,  # closed when this process ends, whatever way: the run is stopped by that
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -281,12 +301,12 @@ class Trainer:
 
     def _state(self, name: str) -> str:
         process = self._process if name == self._running else None
-        if process is not None and process.poll() is None:
-            return "running"
         folder = self.folder / name
+        if (process is not None and process.poll() is None) or holder(folder) is not None:
+            return "running"
         if (folder / ADAPTER).is_file() or (folder / TRAINED).is_file():
             return "done"
-        if process is not None and process.returncode != 0 and name not in self._stopped:
+        if process is not None and process.returncode not in _ENDED and name not in self._stopped:
             return "failed"
         return "stopped"
 
@@ -301,6 +321,11 @@ class Trainer:
     def _last_words(self, name: str) -> str:
         file = self._output(name)
         text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        if _NO_MEMORY in text:
+            return (
+                "the accelerator's memory is full. The page's models and this run share it: choose a smaller batch or "
+                "model, or train from the command line while the page is closed."
+            )
         return text.strip()[-_TOLD:]
 
 

@@ -11,7 +11,7 @@ from mmtune.data.shape_kinds import KINDS
 from mmtune.errors import MmtuneError
 from mmtune.registry import task_class
 
-from .asking import Answering
+from .asking import Answering, UploadedPicture
 from .examples import Example, examples_of
 from .limits import checked_share
 from .prompts import (
@@ -220,7 +220,7 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
                     parts = list(quiet)
                     parts[width * number : width * (number + 1)] = [
                         heading_html(one),
-                        one.drawn(share) if one.done else gr.skip(),
+                        one.saved(share) if one.done else gr.skip(),
                         tokens_html(one.answer.prediction),
                     ]
                     yield [*[gr.skip()] * 3, *parts]
@@ -231,13 +231,13 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
             assert one is not None
             done.append(one)
             yield [gr.skip(), tuple(done), copied_text(tuple(done), form, share), *quiet]
-        yield [hidden_note(done, share), *[gr.skip()] * (2 + width * len(panels))]
+        yield [hidden_note(done, share) or scaled_note(done), *[gr.skip()] * (2 + width * len(panels))]
 
     def filtered(shown: tuple[Shown, ...], threshold: float, form: str) -> list[Any]:
         """Draws what is there anew; no model is asked."""
         try:
             share = checked_share(threshold, "threshold")
-            pictures: list[Any] = [one.drawn(share) if one.sees else gr.skip() for one in shown]
+            pictures: list[Any] = [one.saved(share) if one.sees else gr.skip() for one in shown]
         except MmtuneError as error:
             return [*[gr.skip()] * (len(panels) + 1), message_html(str(error))]
         pictures += [gr.skip()] * (len(panels) - len(pictures))
@@ -291,6 +291,13 @@ def hidden_note(shown: Sequence[Shown], threshold: float) -> str:
             what, them = ("its object scores less", "it") if found == 1 else (f"its {found} objects score less", "them")
             return message_html(f"{one.model}: {what} than {threshold:g}; lower the threshold to see {them}", "note")
     return message_html("")
+
+
+def scaled_note(shown: Sequence[Shown]) -> str:
+    """Returns a note where the picture was too large to be asked about as it is, else ""."""
+    pictures = [one.answer.record.picture for one in shown]
+    notes = [picture.note for picture in pictures if isinstance(picture, UploadedPicture)]
+    return message_html(notes[0], "note") if notes and notes[0] else message_html("")
 
 
 def _panel(number: int) -> Panel:

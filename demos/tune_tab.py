@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,9 @@ def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab,
                 height=140,
                 elem_id="files",
             )
-            check = gr.Button("Check the data", variant="primary", elem_id="check")
+            with gr.Row():
+                check = gr.Button("Check the data", variant="primary", elem_id="check")
+                cancel = gr.Button("Cancel the check", elem_id="cancel-check")
             gr.HTML("<h2>2. Recipe</h2>")
             model = gr.Dropdown(list(shelf.names), value=shelf.names[0], label="Model to start from", elem_id="base")
             plan = suggested("detection", "", shelf.names[0], 0)
@@ -126,10 +128,10 @@ def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab,
             plan = suggested(task, trainer.address(data), shelf.checked(model), found.usable)
         except MmtuneError as error:
             return [message_html(str(error)), "", gr.update(visible=presence(False)), *unknown]
-        lines = replace(found, overlays=()).lines()  # they are shown, not named
+        lines = found.lines
         more = [f"and {len(lines) - _MOST_LINES} more lines"] if len(lines) > _MOST_LINES else []
         text = "\n".join([*lines[:_MOST_LINES], *more])
-        pictures = [str(file) for file in found.overlays[:-1]]
+        pictures = [str(file) for file in found.overlays]
         values = asdict(plan)
         return [
             message_html(f"{found.usable} of {found.records} examples can be used. The recipe is filled in.", "note"),
@@ -214,6 +216,7 @@ def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab,
         show_progress="minimal",
         api_visibility="private",
     )
+    cancel.click(trainer.cancel_checks, None, None, **quick)
     for part in about:
         part.change(shown_command, about, command, trigger_mode="always_last", **quick)
     start.click(started, about, [message, run, timer], **quick).then(watched, run, seen, **quick)

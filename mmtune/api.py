@@ -1,6 +1,7 @@
 """The Python interface: what the command line calls."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from mmtune.run_files import RECIPE
 from mmtune.settings import build, plain
 
 if TYPE_CHECKING:
+    from mmtune.training.display import Display
     from mmtune.training.stopping import Stop
 
 __all__ = ["Evaluation", "Run", "evaluate", "load", "read", "train", "train_recipe"]
@@ -123,14 +125,37 @@ def train_recipe(
         resume: Go on from the newest checkpoint in `recipe.out`.
         force_base: As for `train`.
         verbose: Show progress on standard error.
-        stop: Takes SIGTERM and SIGINT while it trains, which end in `mmtune.training.stopping.Stopped`; None: they do
-            what they do.
+        stop: Takes SIGTERM, SIGHUP and SIGINT while it trains, which end in `mmtune.training.stopping.Stopped`; None:
+            they do what they do.
+
+    Raises:
+        UsageError: When another process trains in `recipe.out`.
     """
+    from mmtune.hosts import is_first
+    from mmtune.run_lock import run_lock
+    from mmtune.training.display import Display
+
+    display = Display(quiet=not verbose)
+    with run_lock(Path(recipe.out)) if is_first() else nullcontext() as taken_over:
+        if taken_over:
+            display.note(taken_over)
+        return _train(recipe, model, data, val, resume, force_base, display, stop)
+
+
+def _train(
+    recipe: Recipe,
+    model: Model | str | None,
+    data: Dataset | Sequence[Record] | str | None,
+    val: Dataset | Sequence[Record] | str | float | None,
+    resume: bool,
+    force_base: bool,
+    display: "Display",
+    stop: "Stop | None",
+) -> Run:
     from jax import device_count
 
     from mmtune.hosts import several
     from mmtune.sharding.mesh import distributed
-    from mmtune.training.display import Display
     from mmtune.training.fit import fit
 
     if not resume and (Path(recipe.out) / RECIPE).is_file():
@@ -150,7 +175,6 @@ def train_recipe(
         spec = held.spec
         held.spec = recipe.pictures.applied(spec)
         faults = [*training.faults, *(validation.faults if validation is not None else ())]
-        display = Display(quiet=not verbose)
         try:
             done = fit(
                 held,

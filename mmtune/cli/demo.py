@@ -1,6 +1,8 @@
 """`mmtune demo`."""
 
 import ipaddress
+import os
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +26,18 @@ def demo(
     public: Annotated[
         bool, typer.Option("--public", help="Let other machines in. Without --auth nobody can train then.")
     ] = False,
-    auth: Annotated[str | None, typer.Option(help="Who may come in, as USER:PASSWORD.")] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A host name by which the page is reached, such as that of a proxy.")
+    ] = None,
+    allow_frame: Annotated[
+        list[str] | None, typer.Option(help="An origin (https://example.org) whose pages may show this one in a frame.")
+    ] = None,
+    auth: Annotated[
+        str | None, typer.Option(help="Who may come in, as USER:PASSWORD.", envvar="MMTUNE_AUTH", show_envvar=True)
+    ] = None,
+    auth_file: Annotated[Path | None, typer.Option(help="A file with USER:PASSWORD lines.")] = None,
     data: Annotated[list[str] | None, typer.Option(help="A data set that the page offers for fine-tuning.")] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Most pixels of a picture.")] = 100_000_000,
     runs: Annotated[Path, typer.Option(help="Folder for runs and uploaded data sets.")] = Path("runs/demo"),
     base: Base = None,
     force_base: ForceBase = False,
@@ -34,23 +46,37 @@ def demo(
     if (share or not _is_local(host)) and not public:
         what = "--share" if share else f"--host {host}"
         raise UsageError(f"{what} lets other machines reach the page, and what it can do: add --public if you mean it")
-    user, colon, password = (auth or "").partition(":")
-    if auth is not None and not (user and colon and password):
-        raise UsageError("--auth: expected USER:PASSWORD")
+    users = _users(auth, auth_file)
+    from mmtune.demos.guard import page_headers  # pyright: ignore[reportMissingImports]
+    from mmtune.demos.host_check import checked_host  # pyright: ignore[reportMissingImports]
+
+    hosts, frames = tuple(map(checked_host, allow_host or ())), tuple(allow_frame or ())
+    page_headers(frames)  # refuses what is no origin
     names = tuple(model or ("tiny",))
     _check_port(host, port)
 
-    from mmtune.demos.app import Settings, serve  # pyright: ignore[reportMissingImports]
+    # The page and the run that it trains share an accelerator: neither may take its memory before it needs it.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
+    from mmtune.demos.app import Settings, serve  # pyright: ignore[reportMissingImports]
+    from mmtune.demos.limits import Limits  # pyright: ignore[reportMissingImports]
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` sets it
+            signal.signal(number, _end)
     server = serve(
         Settings(
             models=names,
             host=host,
             port=port,
             share=share,
-            auth=(user, password) if auth is not None else None,
-            training=not public or auth is not None,
+            public=public,
+            hosts=hosts,
+            frames=frames,
+            auth=users,
+            training=not public or bool(users),
             runs=runs,
+            limits=Limits(most_pixels=max_pixels, pixels=min(max_pixels, Limits.pixels)),
             data={address: address for address in data or ()},
             base=base,
             force_base=force_base,
@@ -62,6 +88,39 @@ def demo(
         server.wait()
     finally:
         server.close()
+
+
+def _end(number: int, frame: object) -> None:
+    """Ends the command as Ctrl+C does: what is being trained is stopped and kept."""
+    del frame
+    for again in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(again, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
+def _users(auth: str | None, file: Path | None) -> tuple[tuple[str, str], ...]:
+    """Returns the users and passwords of `--auth` and of a file.
+
+    Raises:
+        UsageError: When the file cannot be read, or a line is none of USER:PASSWORD.
+    """
+    lines = [] if auth is None else [("--auth", auth)]
+    if file is not None:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--auth-file {file}: expected USER:PASSWORD lines, but it cannot be read") from error
+        found = [(f"--auth-file {file}:{number}", line) for number, line in enumerate(text.splitlines(), 1)]
+        lines += [(place, line.strip()) for place, line in found if line.strip()]
+    users = []
+    for place, line in lines:
+        user, colon, password = line.partition(":")
+        if not (user and colon and password):
+            raise UsageError(f"{place}: expected USER:PASSWORD")
+        users.append((user, password))
+    if file is not None and not users:
+        raise UsageError(f"--auth-file {file}: expected USER:PASSWORD lines, found none")
+    return tuple(users)
 
 
 def _is_local(host: str) -> bool:

@@ -99,6 +99,8 @@ def train(
     except Stopped as stopped:
         if is_first():
             print(stopped, file=sys.stderr)
+        part(0, "")
+        raise typer.Exit(stopped.exit_code) from None
     except MmtuneError as error:
         if several:
             print(f"mmtune: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
+from mmtune.data.confinement import open_file
 from mmtune.data.dataset import FaultLog
 from mmtune.data.instructions import is_conversation, is_instruction, text_records
 from mmtune.data.json_files import load_json
@@ -73,7 +74,7 @@ def _is_text(values: Mapping[str, Any]) -> bool:
 def _first(file: Path) -> tuple[Mapping[str, Any], bool] | None:
     """Returns the first JSON object of a file and whether it is one of a list; None where the file begins otherwise."""
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             head = stream.read(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
     except OSError:
         return None
@@ -103,7 +104,7 @@ def _rows(file: Path, log: FaultLog) -> Iterator[tuple[int, str, Mapping[str, An
 
 def _is_list(file: Path) -> bool:
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             return stream.read(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
     except OSError as error:
         raise DataError(f"{file}: expected a file that can be read: {error.strerror}") from error

@@ -238,16 +238,17 @@ def _file_mode(record: Record) -> str:
 
     from PIL import Image
 
+    from mmtune.data.confinement import open_file
     from mmtune.data.images import BytesPicture, FilePicture
 
     match record.picture:
-        case FilePicture(path=source):
-            pass
+        case FilePicture(path=path, root=root):
+            source = open_file(path, root)
         case BytesPicture(data=data):
             source = io.BytesIO(data)
         case _:
             return "generated"
-    with Image.open(source) as image:
+    with source, Image.open(source) as image:
         return image.mode
 
 

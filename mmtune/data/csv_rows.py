@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmtune.data.confinement import open_file, read_bytes
 from mmtune.data.dataset import FaultLog
 from mmtune.data.finding import picture_index
 from mmtune.data.images import SUFFIXES
@@ -77,7 +78,7 @@ class Line:
 def table_columns(file: Path) -> Columns | None:
     """Returns the columns of a file, judged by its first row, or None when it is no table of this kind."""
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             head = _text(stream.read(_HEAD), file, cut=True)
     except (OSError, DataError):
         return None
@@ -96,7 +97,7 @@ def table_lines(file: Path, log: FaultLog, task: str | None = None) -> tuple[Col
         DataError: When the file cannot be read, is not UTF-8, or its first row is not of this kind.
     """
     try:
-        text = _text(file.read_bytes(), file)
+        text = _text(read_bytes(file), file)
     except OSError as error:
         raise DataError(f"{file}: expected a CSV file that can be read: {error.strerror}") from error
     lines = list(io.StringIO(text, newline=""))  # unlike str.splitlines, which knows more than the ends of lines

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from mmtune.data.confinement import is_inside
 from mmtune.data.images import SUFFIXES
 
 FOLDERS = ("images", "JPEGImages", "Images", "image", "imgs", "img", "PNG", "pictures", "photos")
@@ -42,7 +43,7 @@ class FileIndex:
 
     def _look(self, name: str) -> Path | None:
         name = name.replace("\\", "/")
-        if name.startswith("/") and os.path.isfile(name):
+        if name.startswith("/") and is_inside(Path(name)) and os.path.isfile(name):
             return Path(name)
         parts = [part for part in name.split("/") if part not in ("", ".")]
         for start in range(len(parts)):
@@ -80,6 +81,8 @@ class FileIndex:
 
 
 def _listed(folder: Path) -> _Listing:
+    if not is_inside(folder):
+        return _Listing()
     files, folders = [], []
     try:
         with os.scandir(folder) as entries:

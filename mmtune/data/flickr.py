@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, final
 
 from mmtune.data.coco_captions import NO_CAPTION
+from mmtune.data.confinement import open_file
 from mmtune.data.dataset import FaultLog
 from mmtune.data.finding import FOLDERS, FileIndex
 from mmtune.data.images import SUFFIXES, FilePicture
@@ -121,7 +122,7 @@ def _sentences(path: Path) -> Path | None:
 def _begins(file: Path, pattern: re.Pattern[str]) -> bool:
     """Whether the first line of a file begins with a pattern."""
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             head = stream.read(_HEAD).decode("utf-8-sig", errors="replace").lstrip()
     except OSError:
         return False

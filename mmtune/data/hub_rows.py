@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+_ROWS = 1000  # rows of a table that are held as Python objects at once
+
+
 class HubRows(abc.ABC):
     """The rows of one split.
 
@@ -62,9 +65,13 @@ class ArrowRows(HubRows):
             for number in range(len(self._rows)):
                 yield number, self._place(number), {}
             return
-        rows: Any = self._rows.with_format(None).select_columns(used)
-        for number, row in enumerate(rows):
-            yield number, self._place(number), row
+        rows: Any = self._rows.select_columns(used).with_format("arrow")
+        number = 0
+        # From Arrow, not by the library's own iteration, which opens files and addresses that cells name.
+        for batch in rows.iter(batch_size=_ROWS):
+            for row in batch.to_pylist():
+                yield number, self._place(number), row
+                number += 1
 
     def picture(self, number: int, row: Mapping[str, Any]) -> Picture | str:
         """See `HubRows.picture`."""

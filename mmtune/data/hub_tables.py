@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmtune.data.confinement import current_root, is_inside, open_file
+from mmtune.data.json_files import load_json
 from mmtune.data.tables import SPLIT_NAMES, TableFile, natural_key, split_key
 from mmtune.errors import DataError
 from mmtune.records import Picture
@@ -29,6 +31,7 @@ class RowPicture:
         row: The row's index.
         base: Folder to which paths in the table are relative.
         name: What to show to a user.
+        root: The folder that a picture's file must lie in, of a confined data set; None: any.
     """
 
     rows: "Dataset" = field(repr=False)
@@ -36,6 +39,7 @@ class RowPicture:
     row: int
     base: Path
     name: str
+    root: Path | None = field(default_factory=current_root, repr=False, compare=False)
 
     def open(self) -> "Image.Image":
         """Returns the upright picture in mode RGB; raises `DataError` when it cannot be decoded."""
@@ -56,7 +60,7 @@ class RowPicture:
             return BytesPicture(data, self.name)
         path = data if isinstance(data, str) else path
         if isinstance(path, str):
-            return FilePicture(self.base / path)
+            return FilePicture(self.base / path, root=self.root)
         raise DataError(f"{self.name}: expected a picture, but the cell is empty or of another kind")
 
 
@@ -74,10 +78,37 @@ def saved_splits(path: Path) -> Mapping[str, "Dataset"]:
     import datasets
 
     try:
+        _refuse_outside(path)
         found = datasets.load_from_disk(str(path))
+    except DataError:
+        raise
     except Exception as error:  # the library raises anything from ValueError to pyarrow's own
         raise DataError(f"{path}: expected a folder written by save_to_disk; {_reason(error)}") from error
     return _by_split(found)
+
+
+def _refuse_outside(path: Path) -> None:
+    """Refuses a confined data set whose files lie outside it: the library would open them.
+
+    Raises:
+        DataError: When one does.
+    """
+    if current_root() is None:
+        return
+    if not all(map(is_inside, _named_files(path))):
+        raise DataError(f"{path}: one of its files lies outside the folder, which is not allowed here")
+
+
+def _named_files(path: Path) -> Iterator[Path]:
+    """Yields the files that the library opens for a folder written by `save_to_disk`."""
+    index = path / "dataset_dict.json"
+    yield index
+    splits = load_json(index).get("splits", []) if index.is_file() else [""]
+    for folder in (path / str(split) for split in splits):
+        state = folder / "state.json"
+        yield from (state, folder / "dataset_info.json")
+        if is_inside(state) and state.is_file():
+            yield from (folder / str(table.get("filename")) for table in load_json(state).get("_data_files", []))
 
 
 def parquet_files(path: Path) -> Sequence[TableFile]:
@@ -161,7 +192,7 @@ def missing_pictures(pictures: "Dataset", column: str, base: Path) -> Mapping[in
         for row, (has_bytes, path) in enumerate(zip(held, _strings(paths), strict=True), start):
             if not has_bytes and path is None:
                 found[row] = "the cell is empty"
-            elif not has_bytes and not (base / str(path)).is_file():
+            elif not has_bytes and not (is_inside(base / str(path)) and (base / str(path)).is_file()):
                 found[row] = f"there is no file {path}"
         start += len(batch)
     return found
@@ -176,7 +207,7 @@ def _strings(paths: Any) -> Iterator[str | None]:
 
 def _is_parquet(path: Path) -> bool:
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             return stream.read(4) == b"PAR1"
     except OSError:
         return False

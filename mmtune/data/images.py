@@ -1,12 +1,14 @@
 """Pictures: opening them upright and in RGB, whatever their file holds. `mmtune.data.finding` finds their files."""
 
 import io
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from mmtune.data.confinement import current_root, open_file
 from mmtune.errors import DataError
 from mmtune.records import Picture
 
@@ -17,6 +19,9 @@ SUFFIXES = frozenset(
     [".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"]
 )
 """Suffixes, in lower case, by which a file in a folder is taken for a picture."""
+
+LIMIT = "MMTUNE_MAX_PIXELS"
+"""The environment variable that may say how many pixels a picture has at most; without it, Pillow's own limit holds."""
 
 _ORIENTATION = 0x0112  # EXIF tag 274
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -29,10 +34,12 @@ class FilePicture:
     Attributes:
         path: The file.
         upright: Whether its EXIF orientation is applied; False where the annotations are in the stored orientation.
+        root: The folder that the file must lie in, of a confined data set; None: any.
     """
 
     path: Path
     upright: bool = True
+    root: Path | None = field(default_factory=current_root, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -41,7 +48,7 @@ class FilePicture:
 
     def open(self) -> "Image.Image":
         """Returns the picture in mode RGB; raises `DataError` when it cannot be decoded."""
-        return _decoded(self.path, self.name, self.upright)
+        return _decoded(self, self.name, self.upright)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,7 @@ def open_small(picture: Picture, side: int) -> "Image.Image":
         DataError: When it cannot be decoded.
     """
     if isinstance(picture, FilePicture):
-        return _decoded(picture.path, picture.name, picture.upright, side)
+        return _decoded(picture, picture.name, picture.upright, side)
     if isinstance(picture, BytesPicture):
         return _decoded(io.BytesIO(picture.data), picture.name, True, side)
     return picture.open()
@@ -85,7 +92,7 @@ def size_of(picture: Picture) -> tuple[int, int]:
         DataError: When there is no such file or it is no picture.
     """
     if isinstance(picture, FilePicture):
-        return _size(picture.path, picture.name, picture.upright)
+        return _size(picture, picture.name, picture.upright)
     if isinstance(picture, BytesPicture):
         return _size(io.BytesIO(picture.data), picture.name, upright=True)
     return picture.open().size
@@ -150,11 +157,12 @@ def _turn(image: "Image.Image") -> "Image.Transpose | None":
     return turns.get(orientation)
 
 
-def _decoded(source: Path | BinaryIO, name: str, upright: bool, side: int | None = None) -> "Image.Image":
+def _decoded(source: FilePicture | BinaryIO, name: str, upright: bool, side: int | None = None) -> "Image.Image":
     from PIL import Image
 
     try:
-        with Image.open(source) as image:
+        with _stream(source) as stream, Image.open(stream) as image:
+            _check_pixels(*image.size)
             if side is not None:
                 image.draft(None, (side, side))
             return upright_rgb(image, upright=upright)
@@ -162,18 +170,37 @@ def _decoded(source: Path | BinaryIO, name: str, upright: bool, side: int | None
         raise DataError(_why(error, name)) from error
 
 
-def _size(source: Path | BinaryIO, name: str, upright: bool) -> tuple[int, int]:
+def _size(source: FilePicture | BinaryIO, name: str, upright: bool) -> tuple[int, int]:
     from PIL import Image
 
     try:
-        with Image.open(source) as image:
+        with _stream(source) as stream, Image.open(stream) as image:
             width, height = image.size
+            _check_pixels(width, height)
             turn = _turn(image) if upright else None
     except Exception as error:  # as above
         raise DataError(_why(error, name)) from error
     quarter = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
     sideways = (*quarter, Image.Transpose.TRANSPOSE, Image.Transpose.TRANSVERSE)
     return (height, width) if turn in sideways else (width, height)
+
+
+def _check_pixels(width: int, height: int) -> None:
+    from PIL import Image
+
+    limit = _most_pixels()
+    if limit and width * height > limit:
+        raise Image.DecompressionBombError(f"it has {width} x {height}, and {LIMIT} is {limit}")
+
+
+def _most_pixels() -> int:
+    """Returns the limit that the environment gives, 0 for none."""
+    text = os.environ.get(LIMIT, "")
+    return int(text) if text.isdecimal() else 0
+
+
+def _stream(source: FilePicture | BinaryIO) -> BinaryIO:
+    return open_file(source.path, source.root) if isinstance(source, FilePicture) else source
 
 
 def _why(error: Exception, name: str) -> str:
@@ -185,7 +212,7 @@ def _why(error: Exception, name: str) -> str:
     if isinstance(error, (PermissionError, IsADirectoryError)):
         return f"{name}: expected a picture that can be read, but {error.strerror}; check what lies at that path"
     if isinstance(error, Image.DecompressionBombError):
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        limit = _most_pixels() or 2 * (Image.MAX_IMAGE_PIXELS or 0)
         return f"{name}: expected a picture of at most {limit} pixels; scale it down or cut it into tiles ({error})"
     if isinstance(error, UnidentifiedImageError):
         return f"{name}: expected a picture (JPEG, PNG, WebP, ...), but the file is none; replace or remove it"

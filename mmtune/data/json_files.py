@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mmtune.data.confinement import open_file, read_text
 from mmtune.errors import DataError
 
 
@@ -14,7 +15,7 @@ def load_json(file: Path) -> Any:
         DataError: When it cannot be read or is no JSON; the message has the line.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
+        return json.loads(read_text(file))
     except json.JSONDecodeError as error:
         raise DataError(
             f"{file}:{error.lineno}: expected JSON, but at column {error.colno}: {error.msg}; "
@@ -36,7 +37,7 @@ def json_ends(file: Path, head: int = 256 * 1024, tail: int = 64 * 1024) -> byte
         head, tail: Bytes of either; a byte order mark and white space before the content are left out.
     """
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             data = stream.read(head)
             if stream.seek(0, 2) > head:
                 stream.seek(max(head, stream.tell() - tail))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmtune.data.confinement import open_file
 from mmtune.data.dataset import FaultLog
 from mmtune.errors import DataError
 
@@ -37,7 +38,7 @@ def json_rows(path: Path, log: FaultLog) -> Iterator[Row]:
     first: str | None = None
     usable = False
     try:
-        stream = path.open("rb")
+        stream = open_file(path)
     except OSError as error:
         raise DataError(f"{path}: expected a file of JSON lines that can be read: {error.strerror}") from error
     with stream:

@@ -8,6 +8,7 @@ from typing import final
 
 from mmtune.data.caption_rows import one_record_a_picture
 from mmtune.data.chat import Chat
+from mmtune.data.confinement import open_file
 from mmtune.data.dataset import FaultLog
 from mmtune.data.finding import FileIndex, picture_index
 from mmtune.data.images import FilePicture
@@ -77,7 +78,7 @@ class Jsonl(Reader):
         if not files or files[0].name == "metadata.jsonl":  # the hub's folder of pictures
             return False
         try:
-            with files[0].open("rb") as stream:
+            with open_file(files[0]) as stream:
                 first = stream.readline(1 << 20).removeprefix(b"\xef\xbb\xbf").strip()
         except OSError:
             return False

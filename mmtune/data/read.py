@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from mmtune.data.confinement import OPTION, OutsideError, confined
 from mmtune.data.dataset import Dataset, FaultLog
 from mmtune.data.generated import GeneratedRecords
 from mmtune.data.images import SUFFIXES as PICTURES
@@ -128,7 +129,8 @@ def read(
     Args:
         data: A file, a folder, `hf://org/name` or `shapes`, with an optional split after a colon and options after a
             question mark. Relative paths are looked up as given, then below the folder in MMTUNE_DATA. Without a
-            split all records are read, each once.
+            split all records are read, each once. The option `confined=1` refuses every file outside the folder,
+            whatever the annotations name.
         task: Name of the task that the data is for.
         format: Name of a reader; None: the first that recognises the content.
         need_pictures: False when only the truth is wanted, so that absent pictures are no fault.
@@ -145,20 +147,33 @@ def read(
     name = format or address.format
     if name is not None:
         reader(name)  # an unknown format is said before a missing path
+    options = dict(address.options)
+    is_confined = _is_confined(options.pop(OPTION, None), str(data))
     if address.format is not None and format not in (None, address.format):
         raise UsageError(f"{data}: this address is of the format {address.format}, not {format}: leave one of them out")
     if name == _SHAPES != address.format:
         raise UsageError(f"{data}: the format shapes is generated: its address is 'shapes', with options behind it")
+    if is_confined and address.format:
+        raise UsageError(f"{data}: ?{OPTION}=1 is for files and folders")
     path = Path(address.target) if address.format else _located(address.target)
-    chosen = reader(name) if name is not None else _claiming(path, task)
+    root = (path if path.is_dir() else path.parent) if is_confined else None
     source = Source(
         path=path,
         split=address.split,
-        options=address.options,
+        options=options,
         task=task,
         need_pictures=need_pictures,
         need_masks=task == "segmentation" if need_masks is None else need_masks,
     )
+    try:
+        with confined(root):
+            return _read(str(data), reader(name) if name is not None else _claiming(path, task), source)
+    except OutsideError as error:
+        raise DataError(f"{data}: one of its files cannot be read: {error.strerror}") from error
+
+
+def _read(data: str, chosen: Reader, source: Source) -> Dataset:
+    path, task = source.path, source.task
     if chosen.name in _WITHOUT_OPTIONS and source.options.keys() - set(chosen.options):
         takes = f"the options {', '.join(chosen.options)} alone" if chosen.options else "no options"
         raise UsageError(f"{data}: the format {chosen.name} takes {takes} after '?', found {source.options}")
@@ -167,13 +182,23 @@ def read(
     log = FaultLog()
     content = chosen.read(source, log)
     records = _unique(content.records, log)
-    found = Dataset(records, tuple(content.classes), tuple(log.faults), chosen.name, str(data))
+    found = Dataset(records, tuple(content.classes), tuple(log.faults), chosen.name, data)
     if not records:
         raise DataError(_nothing_usable(found, path, "record"))
-    if task in _TASKS_OF_OBJECTS and need_pictures and not any(record.boxes or record.masks for record in records):
+    if (
+        task in _TASKS_OF_OBJECTS
+        and source.need_pictures
+        and not any(record.boxes or record.masks for record in records)
+    ):
         about_boxes = tuple(fault for fault in found.faults if _COSTS_BOXES.search(fault.kind))
         raise DataError(_nothing_usable(replace(found, faults=about_boxes), path, "box"))
     return found
+
+
+def _is_confined(value: str | None, data: str) -> bool:
+    if value not in (None, "0", "1"):
+        raise UsageError(f"{data}: expected {OPTION}=0 or {OPTION}=1, received {OPTION}={value}")
+    return value == "1"
 
 
 def split_off(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:

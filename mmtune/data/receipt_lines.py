@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmtune.codecs.plain_text import plain_text
+from mmtune.data.confinement import open_file
 from mmtune.data.dataset import FaultLog
 from mmtune.data.json_lines import short
 from mmtune.data.objects import number
@@ -124,7 +125,7 @@ def claims_page(file: Path) -> bool:
 
 def _first_line(file: Path) -> Iterator[str]:
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             yield stream.readline(1 << 16).decode("utf-8-sig", errors="replace").strip("\r\n")
     except OSError:
         return

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, final
 
 from mmtune.codecs.boxes import UNNAMED
+from mmtune.data.confinement import read_bytes
 from mmtune.data.dataset import FaultLog
 from mmtune.data.finding import FileIndex, picture_index
 from mmtune.data.images import FilePicture
@@ -188,7 +189,7 @@ def _load_refs(file: Path) -> list[Mapping[str, Any]]:
         content = load_json(file)
     else:
         try:
-            content = _Plain(io.BytesIO(file.read_bytes())).load()
+            content = _Plain(io.BytesIO(read_bytes(file))).load()
         except Exception as error:  # a broken pickle raises errors of any kind
             raise DataError(f"{file}: cannot be read as a pickled list of references: {error}") from error
     if not isinstance(content, list) or not all(isinstance(ref, Mapping) for ref in content):

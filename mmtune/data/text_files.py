@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mmtune.codecs.plain_text import plain_text
+from mmtune.data.confinement import read_bytes
 from mmtune.errors import DataError
 
 TRUTH = ".gt.txt"
@@ -26,7 +27,7 @@ def read_text(file: Path) -> str:
 def decoded_text(file: Path) -> str:
     """Returns the content of a text file as it stands there; raises as `read_text` does."""
     try:
-        data = file.read_bytes()
+        data = read_bytes(file)
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from mmtune.data.confinement import open_file, read_text
 from mmtune.data.dataset import FaultLog
 from mmtune.data.finding import FileIndex, picture_index
 from mmtune.data.images import FilePicture
@@ -127,7 +128,7 @@ def _annotation_folders_of(sub: Path) -> Path | None:
 
 def _looks_like(file: Path) -> bool:
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             return b"<annotation" in stream.read(4096)
     except OSError:
         return False
@@ -143,8 +144,8 @@ def _lists(path: Path) -> dict[str, Path]:
 
 
 def _is_class_list(file: Path) -> bool:
-    with file.open(encoding="utf-8", errors="replace") as stream:
-        first = next((line for line in stream if line.strip()), "")
+    with open_file(file) as stream:
+        first = next((line for line in stream if line.strip()), b"").decode("utf-8", "replace")
     return re.search(r"\s(-1|0|1)\s*$", first) is not None
 
 
@@ -159,7 +160,7 @@ def _chosen(items: Sequence[_Item], split: str, path: Path, log: FaultLog) -> li
         raise DataError(f"{path}: {unknown_name('split', split, lists)}")
     by_id = {item.stem: item for item in items}
     chosen = []
-    for line, text in enumerate(lists[split].read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+    for line, text in enumerate(read_text(lists[split], errors="replace").splitlines(), 1):
         name = text.strip()
         if name in by_id:
             chosen.append(by_id[name])
@@ -173,7 +174,8 @@ def _parsed(item: _Item) -> ElementTree.Element | Fault:
     """Returns the root element, or the fault that says where and why there is none."""
     place, problem = str(item.file), ""
     try:
-        root = ElementTree.parse(item.file).getroot()
+        with open_file(item.file) as stream:
+            root = ElementTree.parse(stream).getroot()
         if root.tag == "annotation":
             return root
         problem = f"expected an element <annotation>, found <{root.tag}>"

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmtune.data.confinement import is_inside, open_file
 from mmtune.data.tables import SPLIT_NAMES, natural_key, split_key
 from mmtune.errors import DataError, unknown_name
 
@@ -69,7 +70,7 @@ def partner(file: QuestionFile, kind: str) -> Path | None:
     only file of its kind in the same folder.
     """
     folder = file.path.parent
-    around = [folder.parent / name for name in _APART]
+    around = [place for name in _APART if is_inside(place := folder.parent / name)]
     beside = [other for other in _known(folder.glob("*.json")) if other.kind == kind]
     apart = [other for place in around for other in _known(place.glob("*.json")) if other.kind == kind]
     same = [other.path for other in (*beside, *apart) if other.split == file.split]
@@ -86,7 +87,7 @@ def _kind(file: Path) -> str | None:
     if file.suffix.lower() != ".json":
         return None
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             text = stream.read(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
     except OSError:
         return None

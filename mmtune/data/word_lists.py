@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmtune.codecs.plain_text import plain_text
+from mmtune.data.confinement import open_file
 from mmtune.data.dataset import FaultLog
 from mmtune.data.images import SUFFIXES
 from mmtune.data.json_files import load_json
@@ -63,7 +64,7 @@ def list_head(file: Path) -> tuple[Entry, ...]:
     try:
         if file.suffix.lower() == ".json":
             return word_list(file, log)
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             data = stream.read(_HEAD)
         # The last line may be cut, within a character even.
         lines = data if len(data) < _HEAD else data.rpartition(b"\n")[0]

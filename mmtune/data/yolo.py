@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from mmtune.data.confinement import read_text
 from mmtune.data.dataset import FaultLog
 from mmtune.data.images import FilePicture, size_of
 from mmtune.data.masks import mask_area, segmentation_counts
@@ -97,7 +98,7 @@ def _record(entry: Entry, layout: Layout, source: Source, log: FaultLog) -> Reco
 def _rows(file: Path, record: str, layout: Layout, log: FaultLog) -> Iterator[tuple[Where, _Row]]:
     """Yields the sound rows of a label file; the others are logged with their line."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(file).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         log.add(file, record, "broken label file", f"expected rows of numbers, but {error}; no box was read")
         return

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from mmtune.data.confinement import is_inside, read_text
 from mmtune.data.dataset import FaultLog
 from mmtune.data.finding import FileIndex, picture_places
 from mmtune.data.images import SUFFIXES
-from mmtune.errors import DataError
+from mmtune.data.yaml_files import load_yaml
 
 _NO_LABELS = frozenset(["classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "trainval.txt", "labels.txt"])
 _YAML_SPLITS = ("train", "val", "test")
@@ -84,6 +85,10 @@ def entries_of(layout: Layout, split: str | None, log: FaultLog) -> list[Entry]:
     entries: dict[tuple[Path | None, Path | None, str], Entry] = {}
     for name, places in parts.items():
         for place in places:
+            if not is_inside(place):
+                problem = f"expected the pictures of split '{name}' in this folder, but its path leads out of it"
+                log.add(layout.root, None, "missing folder", problem)
+                continue
             if not place.exists():
                 problem = f"expected the pictures of split '{name}' at {place}, but there is no such file or folder"
                 log.add(layout.root, None, "missing folder", problem)
@@ -94,18 +99,12 @@ def entries_of(layout: Layout, split: str | None, log: FaultLog) -> list[Entry]:
 
 def _from_yaml(file: Path) -> Layout | None:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file)
     except (OSError, UnicodeDecodeError):
         return None
     if not (re.search(r"(?m)^names\s*:", text) and re.search(r"(?m)^(train|val|test)\s*:", text)):
         return None
-    import yaml
-
-    try:
-        content = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise DataError(f"{file}:{line}: expected YAML, but {error.problem}; repair the file") from error
+    content = load_yaml(file)
     if not isinstance(content, dict):
         return None
     names = content.get("names")
@@ -129,12 +128,12 @@ def _resolved(place: str, base: str, folder: Path) -> Path:
     while plain.startswith("../"):
         plain = plain.removeprefix("../")
     candidates = [folder / base / place, folder / place, folder / plain]
-    return next((path for path in candidates if path.exists()), candidates[0])
+    return next((path for path in candidates if is_inside(path) and path.exists()), candidates[0])
 
 
 def _from_darknet(file: Path) -> Layout | None:
     """Reads an obj.data: `key = value` lines that name the file of class names and the lists of pictures."""
-    pairs = (line.partition("=") for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines())
+    pairs = (line.partition("=") for line in read_text(file, errors="replace").splitlines())
     content = {key.strip(): value.strip() for key, separator, value in pairs if separator}
     root = file.parent
     index = FileIndex([root, root.parent])
@@ -148,7 +147,7 @@ def _from_darknet(file: Path) -> Layout | None:
 
 
 def _names_of(file: Path) -> dict[int, str]:
-    lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    lines = read_text(file, errors="replace").splitlines()
     return {number: line.strip() for number, line in enumerate(lines) if line.strip()}
 
 
@@ -168,7 +167,7 @@ def _has_labels(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     files = sorted(file for file in folder.glob("*.txt") if file.name not in _NO_LABELS)[:5]
-    rows = [file.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0].split() for file in files]
+    rows = [read_text(file, errors="replace").split("\n", 1)[0].split() for file in files]
     sound = [len(row) >= 5 and row[0].removesuffix(".0").isdigit() for row in rows]
     return bool(files) and (any(sound) or not any(rows))
 
@@ -177,7 +176,7 @@ def _listed(file: Path, layout: Layout) -> Iterator[Entry]:
     """Yields what a list of picture paths names."""
     pictures = FileIndex([file.parent, *_picture_places(file.parent, layout.root)])
     labels = FileIndex(_label_places(file.parent, layout.root))
-    for line, text in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+    for line, text in enumerate(read_text(file, errors="replace").splitlines(), 1):
         name = text.strip().replace("\\", "/")
         if not name:
             continue
@@ -231,7 +230,7 @@ def _swapped(path: Path | PurePosixPath, old: str, new: str) -> str:
 def _names_below(folder: Path, suffixes: Collection[str]) -> list[str]:
     """Returns the files below a folder by their path relative to it, sorted."""
     names: list[str] = []
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder) if is_inside(folder) else ():
         folders[:] = [name for name in folders if not name.startswith(".")]
         wanted = [name for name in files if os.path.splitext(name)[1].lower() in suffixes]
         names.extend(Path(place, name).relative_to(folder).as_posix() for name in wanted)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmtune.data.confinement import open_file
 from mmtune.data.images import BytesPicture, FilePicture
 from mmtune.files import atomic
 from mmtune.records import Picture
@@ -79,7 +80,7 @@ class DiskStore:
         digest = hashlib.blake2b(self._tower.encode(), digest_size=20)
         if isinstance(picture, FilePicture):
             digest.update(f"file {picture.upright} ".encode())
-            with picture.path.open("rb") as file:
+            with open_file(picture.path, picture.root) as file:
                 while block := file.read(2**20):
                     digest.update(block)
         elif isinstance(picture, BytesPicture):

@@ -1,4 +1,4 @@
-"""Stopping on request: SIGTERM, which machines get that are taken away, and Ctrl-C end a run with everything kept."""
+"""Stopping on request: SIGTERM, SIGHUP (a closed terminal) and Ctrl-C end a run with everything kept."""
 
 import shlex
 import signal
@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
-class Stopped(Exception):  # noqa: N818 - not an error: the command line exits with 0
+
+class Stopped(Exception):  # noqa: N818 - not an error
     """A run that was asked to stop, and that a checkpoint goes on from.
 
     Args:
@@ -17,10 +19,14 @@ class Stopped(Exception):  # noqa: N818 - not an error: the command line exits w
         step: Batches trained on.
         steps: Length of the run.
         folder: The run's.
+
+    Attributes:
+        exit_code: The command line's: 128 and the signal's number, as shells count.
     """
 
     def __init__(self, by: str, step: int, steps: int, folder: Path):
         self.folder = folder
+        self.exit_code = 128 + signal.Signals[by]
         super().__init__(f"stopped by {by} at step {step} of {steps}, and kept: go on with\n{resume_command(folder)}")
 
 
@@ -46,15 +52,16 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Takes SIGTERM and SIGINT in this block; a second Ctrl-C ends the process as ever.
+        """Takes SIGTERM, SIGHUP and SIGINT in this block; a second Ctrl-C ends the process as ever.
 
-        Handlers belong to the main thread: in others nothing is taken.
+        Handlers belong to the main thread: in others nothing is taken. What is ignored (`nohup`) stays ignored.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._take) for number in (signal.SIGTERM, signal.SIGINT)}
-        self._before = before[signal.SIGINT]
+        heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._take) for number in heard}
+        self._before = before.get(signal.SIGINT, signal.SIG_IGN)
         try:
             yield
         finally:

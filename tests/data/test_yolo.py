@@ -303,3 +303,36 @@ def test_claims(tmp_path: Path, files: dict[str, str], claimed: bool) -> None:
 )
 def test_claims_nothing_else(shared_data: Path, folder: str) -> None:
     assert not Yolo().claims(shared_data / folder)
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param(BOMB + "names: *i\ntrain: images\n", "aliases stand for more", id="a billion values by aliases"),
+        pytest.param("names: &a [*a]\ntrain: images\n", "within", id="an alias in itself"),
+        pytest.param("names: " + "[" * 5000 + "]" * 5000 + "\ntrain: images\n", "plain YAML", id="nested deep"),
+        pytest.param("names: [" + "x, " * 1_500_000 + "]\ntrain: images\n", "at most 4,000,000 characters", id="long"),
+        pytest.param("names: [a, 2024-99-99]\ntrain: images\n", "plain YAML", id="an impossible date"),
+        pytest.param(
+            "names: [a]\nx: !!python/object:os.system {}\ntrain: images\n", "could not determine", id="an object"
+        ),
+        pytest.param("names: [a\0]\ntrain: images\n", "expected YAML", id="a control character"),
+    ],
+)
+def test_yaml_that_grows_when_it_is_read_is_refused(tmp_path, text, said):
+    (tmp_path / "data.yaml").write_text(text)
+    with pytest.raises(DataError, match=said):
+        read(tmp_path)
+
+
+def test_aliases_may_be_used(tmp_path):
+    photo(tmp_path / "images" / "a.jpg")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("1 .5 .5 .2 .2\n")
+    (tmp_path / "data.yaml").write_text("all: &names [cat, dog]\nnames: *names\ntrain: images\n")
+    assert read(tmp_path).classes == ("cat", "dog")

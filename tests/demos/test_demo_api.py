@@ -214,7 +214,7 @@ def test_a_run_is_started_watched_and_stopped(client):
 
 
 def test_only_who_knows_the_password_comes_in(tmp_path):
-    with served(tmp_path, auth=("me", "secret"), training=False) as server:
+    with served(tmp_path, auth=(("me", "secret"),), training=False) as server:
         for path in ("config", "gradio_api/info", "gradio_api/file=/etc/passwd"):
             assert httpx.get(f"{server.url}{path}").status_code == 401
         assert call(server, [None, "instruct", "hot", "", 2])[0] == 401

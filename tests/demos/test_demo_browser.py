@@ -1,7 +1,9 @@
 """The page in a browser: every task, both themes, desktop and phone, by keyboard alone, and a model taught in it."""
 
 import shutil
+import threading
 import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import mmtune
 from mmtune.data.convert import convert
 from mmtune.data.dataset import Dataset
 from mmtune.data.read import split_off
+from mmtune.demos import HOME
 from mmtune.demos.prompts import TASKS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -222,7 +225,7 @@ def photos(folder):
     return folder / "photos.zip"
 
 
-def test_a_model_is_taught_from_an_uploaded_folder(visit, server, tmp_path):
+def test_a_model_is_taught_from_an_uploaded_folder(visit, server, browser, tmp_path):
     """To a better AP on what was held back than the base has; the result stands beside it."""
     begun = visit()
     page = begun.page
@@ -252,3 +255,84 @@ def test_a_model_is_taught_from_an_uploaded_folder(visit, server, tmp_path):
     begun.ask()
     begun.answered(1)
     assert begun.elsewhere == []
+    # A page that is started with the run begins with the classes that it was taught.
+    with served(tmp_path / "again", models=("tiny", str(run))) as again:
+        later = Visit(browser, again)
+        later.wait_for_prompt("text === value", "detect " + " ; ".join(data.classes))
+        later.ask()
+        later.answered(1)
+        later.context.close()
+
+
+@pytest.fixture
+def stranger():
+    """A page of another site on this machine; yields its address."""
+    page = b"<!doctype html><title>stranger</title>"
+
+    class Site(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        yield f"http://localhost:{site.server_port}/"
+        site.shutdown()
+
+
+SEND = """async address => {
+    const form = new FormData();
+    form.append("files", new Blob(["stolen"]), "planted.jsonl");
+    try { return (await fetch(address + "gradio_api/upload", {method: "POST", body: form, mode: "no-cors"})).status }
+    catch (error) { return String(error) }
+}"""
+
+
+def planted():
+    return list(HOME.rglob("planted.jsonl"))
+
+
+def test_another_site_can_upload_nothing(browser, server, stranger):
+    page = browser.new_context().new_page()
+    page.goto(stranger)
+    page.evaluate(SEND, server.url)
+    assert not planted()
+    page.goto(server.url, wait_until="commit")
+    assert page.evaluate(SEND, server.url) == 200
+    assert len(planted()) == 1
+    planted()[0].unlink()
+
+
+def test_a_name_that_was_rebound_to_this_machine_is_not_answered(browser, server):
+    """The browser of a visitor takes evil.example for 127.0.0.1, as after DNS rebinding."""
+    rules = "--host-resolver-rules=MAP evil.example 127.0.0.1"
+    rebound = server.url.replace("127.0.0.1", "evil.example")
+    assert rebound != server.url
+    another = browser.browser_type.launch(executable_path=CHROMIUM, args=["--no-sandbox", rules])
+    try:
+        page = another.new_page()
+        answer = page.goto(rebound)
+        assert answer is not None
+        assert answer.status == 403
+        assert "does not answer to that host name" in page.content()
+        assert page.evaluate(SEND, rebound) == 403
+        assert not planted()
+        assert page.goto(server.url, wait_until="commit").status == 200
+    finally:
+        another.close()
+
+
+def test_no_site_shows_the_page_in_a_frame(browser, server, stranger):
+    page = browser.new_context().new_page()
+    page.goto(stranger)
+    page.evaluate(
+        """address => new Promise(done => { const frame = document.createElement("iframe");
+        frame.onload = done; frame.src = address; document.body.append(frame) })""",
+        server.url,
+    )
+    assert page.frames[1].url.startswith("chrome-error://")

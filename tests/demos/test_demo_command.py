@@ -18,6 +18,10 @@ from mmtune.cli import main
         (["--share"], "--share lets other machines"),
         (["--auth", "me"], "USER:PASSWORD"),
         (["--auth", ":x"], "USER:PASSWORD"),
+        (["--auth-file", "/nowhere/users"], "cannot be read"),
+        (["--allow-host", "https://example.org"], "expected a host name"),
+        (["--allow-host", "example.org:80"], "without port"),
+        (["--allow-frame", "*"], "expected an origin"),
         (["--host", "203.0.113.7", "--public"], "cannot listen on 203.0.113.7"),
     ],
 )
@@ -26,6 +30,36 @@ def test_refused(words, said, capsys):
         main(["demo", *words, "--port", "0"])
     assert left.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_users_come_from_an_option_the_environment_or_a_file(tmp_path, monkeypatch):
+    served = []
+    monkeypatch.setattr("mmtune.demos.app.serve", lambda settings: served.append(settings) or Quiet())
+    file = tmp_path / "users"
+    file.write_text("ann:one\n\n bob:t:w:o \n")
+    for words in ([], ["--auth", "me:secret"], ["--auth-file", str(file)]):
+        with pytest.raises(SystemExit):
+            main(["demo", *words, "--port", "0"])
+    monkeypatch.setenv("MMTUNE_AUTH", "env:secret")
+    with pytest.raises(SystemExit):
+        main(["demo", "--port", "0"])
+    monkeypatch.delenv("MMTUNE_AUTH")
+    both = (("ann", "one"), ("bob", "t:w:o"))
+    assert [settings.auth for settings in served] == [(), (("me", "secret"),), both, (("env", "secret"),)]
+    file.write_text("ann:one\nbob\n")
+    with pytest.raises(SystemExit):
+        main(["demo", "--auth-file", str(file), "--port", "0"])
+
+
+class Quiet:
+    """A server that ends at once."""
+
+    url = "none"
+
+    def ready(self):
+        pass
+
+    wait = close = ready
 
 
 def test_a_taken_port_is_said(capsys):

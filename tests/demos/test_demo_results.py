@@ -2,6 +2,8 @@
 
 import html.parser
 import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,6 +37,30 @@ def test_the_threshold_hides_what_scores_less():
     assert [len(one.above(t).boxes) for t in (0.0, 0.25, 0.26, 0.5, 0.95)] == [3, 3, 2, 2, 0]
     assert np.asarray(one.drawn(0.95)).tolist() == np.asarray(Image.new("RGB", (10, 10), "grey")).tolist()
     assert np.asarray(one.drawn(0.0)).tolist() != np.asarray(one.drawn(0.95)).tolist()
+
+
+def test_a_picture_that_is_being_served_is_never_written_again(tmp_path, monkeypatch):
+    """Many ask for the same answer at once, and each download is whole."""
+    monkeypatch.setattr("mmtune.demos.results.FILES", tmp_path)
+    one = shown()
+    first = one.saved()
+    whole, node = Path(first).read_bytes(), Path(first).stat().st_ino
+    assert np.array_equal(np.asarray(Image.open(first)), np.asarray(one.drawn()))
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(lambda _: one.saved(), range(64)))
+    assert set(names) == {first}
+    assert (Path(first).read_bytes(), Path(first).stat().st_ino) == (whole, node)
+    assert one.saved(0.95) != first
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["answer.png"] * 2
+
+
+def test_threads_that_write_one_picture_at_once_leave_it_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmtune.demos.results.FILES", tmp_path)
+    one = shown()
+    with ThreadPoolExecutor(8) as pool:
+        (name,) = set(pool.map(lambda _: one.saved(), range(8)))
+    assert np.array_equal(np.asarray(Image.open(name)), np.asarray(one.drawn()))
+    assert len([file for file in tmp_path.rglob("*") if file.is_file()]) == 1
 
 
 def test_masks_go_with_their_boxes():

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from mmtune.demos.guard import HEADERS, Guard, is_open, names_address
+from mmtune.demos.guard import Guard, is_open, names_address, page_headers
 from mmtune.demos.limits import Limits
+from mmtune.errors import UsageError
 
 LIMITS = Limits(body=1000, upload=3000)
 
@@ -64,7 +65,7 @@ def test_ordinary_messages_pass(body):
     assert not names_address(body)
 
 
-def ask(path="/gradio_api/queue/join", method="POST", parts=(b"{}",), headers=()):
+def ask(path="/gradio_api/queue/join", method="POST", parts=(b"{}",), headers=(), answer=(), frames=()):
     """Sends a request through the guard; returns what came back and what got through."""
     got, sent = [], []
 
@@ -75,7 +76,7 @@ def ask(path="/gradio_api/queue/join", method="POST", parts=(b"{}",), headers=()
             got.append(message.get("body", b"") if message["type"] == "http.request" else message["type"])
             if not message.get("more_body"):
                 break
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.start", "status": 200, "headers": list(answer)})
         await send({"type": "http.response.body", "body": b"ok"})
 
     messages = [{"type": "http.request", "body": p, "more_body": i < len(parts) - 1} for i, p in enumerate(parts)]
@@ -87,14 +88,14 @@ def ask(path="/gradio_api/queue/join", method="POST", parts=(b"{}",), headers=()
         sent.append(message)
 
     scope = {"type": "http", "path": path, "method": method, "headers": list(headers)}
-    asyncio.run(Guard(app, LIMITS)(scope, receive, send))
+    asyncio.run(Guard(app, LIMITS, frames)(scope, receive, send))
     return sent[0]["status"], sent[0]["headers"], sent[-1]["body"], got
 
 
 def test_a_message_passes_whole_and_the_answer_says_what_a_page_may_load():
     status, headers, body, got = ask(parts=(b'{"a":', b"1}"))
     assert (status, body, b"".join(got)) == (200, b"ok", b'{"a":1}')
-    assert set(HEADERS) <= set(headers)
+    assert set(page_headers()) <= set(headers)
     assert b"connect-src 'self'" in dict(headers)[b"content-security-policy"]
 
 
@@ -124,6 +125,29 @@ def test_an_address_is_refused_with_a_sentence():
     status, _, body, got = ask(parts=(dumped({"data": [{"path": "http://169.254.169.254/"}]}),))
     assert (status, got) == (400, [])
     assert "nothing is fetched" in json.loads(body)["detail"]
+
+
+def test_no_other_page_may_show_this_one_in_a_frame_unless_asked():
+    _, headers, *_ = ask()
+    assert dict(headers)[b"content-security-policy"].endswith(b"; frame-ancestors 'none'")
+    assert dict(headers)[b"x-frame-options"] == b"DENY"
+    _, headers, *_ = ask(frames=("https://a.example", "https://b.example:8443"))
+    policy = dict(headers)[b"content-security-policy"]
+    assert policy.endswith(b"; frame-ancestors https://a.example https://b.example:8443")
+    assert b"x-frame-options" not in dict(headers)
+
+
+@pytest.mark.parametrize("origin", ["example.org", "*", "https://a.example/", "https://a b", "https://a;b", "ftp://a"])
+def test_frames_are_allowed_to_origins_only(origin):
+    with pytest.raises(UsageError, match="expected an origin"):
+        page_headers((origin,))
+
+
+def test_cookies_are_kept_to_the_page_itself():
+    cookies = [(b"set-cookie", b"a=1; HttpOnly; SameSite=none; Secure"), (b"Set-Cookie", b"b=2; HttpOnly")]
+    _, headers, *_ = ask(answer=cookies)
+    found = [value for name, value in headers if name.lower() == b"set-cookie"]
+    assert found == [b"a=1; HttpOnly; Secure; SameSite=Lax", b"b=2; HttpOnly; SameSite=Lax"]
 
 
 def test_a_shut_door_is_404():

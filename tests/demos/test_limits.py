@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmtune.demos.asking import UploadedPicture
 from mmtune.demos.limits import Limits, checked_share, checked_text, checked_tokens, opened_picture
 from mmtune.errors import DataError, UsageError
 
@@ -32,13 +33,41 @@ def test_a_picture_is_upright_and_rgb(tmp_path):
     assert (opened.size, opened.mode) == ((4, 8), "RGB")
 
 
-@pytest.mark.parametrize(("width", "height"), [(5000, 5000), (30_000, 30_000), (2**20, 2**20)])
+@pytest.mark.parametrize(("width", "height"), [(10_001, 10_000), (30_000, 30_000), (2**20, 2**20)])
 def test_a_huge_picture_is_refused_by_its_header(tmp_path, width, height):
     """The last two are beyond what Pillow itself opens."""
     file = tmp_path / "bomb.png"
     file.write_bytes(png_bomb(width, height))
     with pytest.raises(DataError, match="million pixels"):
         opened_picture(file)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_scanned_receipt_is_scaled_down_with_a_note(tmp_path, name):
+    columns = np.linspace(0, 255, 4961).astype(np.uint8)
+    Image.fromarray(np.broadcast_to(columns, (7016, 4961))).save(tmp_path / name)
+    picture = UploadedPicture(tmp_path / name, Limits())
+    image = picture.open()
+    assert image.size == (4119, 5825)
+    assert 23_990_000 < image.width * image.height <= 24_000_000
+    row = np.asarray(image)[2000, :, 0].astype(int)
+    assert np.abs(row - np.linspace(0, 255, 4119)).max() <= 3  # the whole picture, from its left to its right
+    assert picture.note == (
+        "the picture has 4961 x 7016 pixels and was scaled down to 4119 x 5825; boxes and masks are in pixels of that"
+    )
+
+
+def test_a_turned_picture_is_scaled_as_it_is_shown(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (400, 200)).save(tmp_path / "a.jpg", exif=exif)
+    assert opened_picture(tmp_path / "a.jpg", Limits(pixels=20_000)).size == (100, 200)
+
+
+def test_a_picture_of_usual_size_is_left_as_it_is(tmp_path):
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    picture = UploadedPicture(tmp_path / "a.png", Limits())
+    assert (picture.open().size, picture.note) == ((60, 40), "")
 
 
 def eps():

@@ -46,11 +46,11 @@ def started(count, *words, cut=0):
     ]
 
 
-def finished(processes):
-    """Returns what each process printed and its steps: [step, loss, records] each."""
+def finished(processes, code=0):
+    """Returns what each process printed and its steps: [step, loss, records] each. All exit with the code."""
     said = [process.communicate(timeout=900) for process in processes]
     for process, (_, errors) in zip(processes, said, strict=True):
-        assert process.returncode == 0, errors[-3000:]
+        assert process.returncode == code, errors[-3000:]
     return [errors for _, errors in said], [json.loads(out.splitlines()[-1])["steps"] for out, _ in said]
 
 
@@ -84,7 +84,7 @@ def whole(tmp_path_factory):
 @pytest.mark.soak
 def test_two_processes_stopped_and_resumed_by_one(tmp_path, whole):
     out = tmp_path / "run"
-    said, steps = finished(started(2, *RUN, "--out", out, cut=4))
+    said, steps = finished(started(2, *RUN, "--out", out, cut=4), code=143)
     losses, records = together(steps)
     assert all(len(record_ids) == 2 for process in steps for *_, record_ids in process)  # half of each batch
     stopped = int(re.search(r"stopped by SIGTERM at step (\d) of 6", said[0])[1])

@@ -40,7 +40,7 @@ def test_memory_stays_flat(tmp_path, minutes):
             samples.append(resident(process))
     process.send_signal(signal.SIGTERM)
     process.communicate()
-    assert process.returncode == 0
+    assert process.returncode == 128 + signal.SIGTERM
     size = len(samples) // 10
     tenths = [statistics.median(samples[size * part : size * (part + 1)]) for part in range(10)]
     steps = len((tmp_path / "run" / "log.csv").read_text().splitlines()) - 1

@@ -99,7 +99,7 @@ def stopped(folder, when, number=signal.SIGTERM, words=RUN):
     wait_until(process, when)
     os.kill(process.pid, number)
     said = process.communicate()[1]
-    assert process.returncode == 0, said
+    assert process.returncode == 128 + number, said
     assert f"stopped by {number.name} at step" in said
     assert said.splitlines()[-1] == f"mmtune train --out {folder} --resume"
     assert "Traceback" not in said
@@ -128,7 +128,7 @@ def test_a_signal_ends_an_evaluation_which_is_made_up_for(tmp_path, whole):
     assert "at step 12 of 12" in stopped(cut, lambda: "12" in losses(cut), signal.SIGINT, again)
     assert metrics() == ["6"]
     # The evaluation of all records that the finished weights get.
-    assert "at step 12 of 12" in stopped(cut, lambda: (cut / "adapter.safetensors").is_file(), words=again)
+    assert "at step 12 of 12" in stopped(cut, lambda: (cut / "adapter.safetensors").is_file(), signal.SIGHUP, again)
     assert metrics() == ["6", "12"]
     resumed(cut)
     assert adapter(cut) == adapter(whole)

@@ -6,10 +6,10 @@ import io
 import json
 import math
 import os
-import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mmtune.files import atomic
 from mmtune.predicting import Answer
 from mmtune.records import Prediction
 
@@ -76,10 +76,8 @@ class Shown:
         if file.is_file():
             os.utime(file)  # files are removed by their age
         else:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_name(f".{secrets.token_hex(8)}")  # one for each thread; nobody needs it after a crash
-            temporary.write_bytes(out.getbuffer())
-            os.replace(temporary, file)
+            with atomic(file) as temporary:
+                temporary.write_bytes(out.getbuffer())
         return str(file)
 
     def copied(self, form: str, threshold: float = 0.0) -> Any:

@@ -1,15 +1,21 @@
-"""Which vocabulary lies in a folder of a Hugging Face checkpoint."""
+"""Which vocabulary lies in a folder of a Hugging Face checkpoint, and whether it fits the model there."""
 
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mmtune.data.json_files import load_json
 from mmtune.errors import DataError, ModelError
 from mmtune.files import json_text
+from mmtune.models.hf_config import CONFIG
 from mmtune.models.json_tokenizer import JSON, JsonTokenizer
 from mmtune.models.spm_tokenizer import SENTENCEPIECE, SentencePieceTokenizer
 from mmtune.models.tokenizer import SETTINGS, Tokenizer
+
+_log = logging.getLogger(__name__)
 
 # Control tokens are named in either file; what `SETTINGS` says counts.
 _PROBE = "detect 2 cats ; d\u00e9j\u00e0 \u732b\n\ta"
@@ -17,17 +23,21 @@ _FORMER = "special_tokens_map.json"
 _TEMPLATE = "chat_template.jinja"
 
 
-def read_tokenizer(folder: Path) -> Tokenizer:
+def read_tokenizer(folder: Path, *, add_bos: bool | None = None) -> Tokenizer:
     """Returns the vocabulary of a checkpoint.
 
     That of `tokenizer.json`, which knows a fine-tune's own tokens, where there is one, otherwise that of
     `tokenizer.model`.
 
+    Args:
+        folder: Of the checkpoint.
+        add_bos: Whether bos begins every prompt; None: as the files say.
+
     Raises:
         ModelError: When there is neither, or a file is broken.
     """
     file = vocabulary_file(folder)
-    tokenizer = _from_json(folder) if file.name == JSON else SentencePieceTokenizer(file.read_bytes())
+    tokenizer = _from_json(folder, add_bos) if file.name == JSON else SentencePieceTokenizer(file.read_bytes())
     check_tokenizer(tokenizer, file)
     return tokenizer
 
@@ -44,13 +54,15 @@ def vocabulary_file(folder: Path) -> Path:
     raise ModelError(f"{folder}: expected {JSON} or {SENTENCEPIECE}, found neither: a model needs its vocabulary")
 
 
-def _from_json(folder: Path) -> Tokenizer:
+def _from_json(folder: Path, add_bos: bool | None) -> Tokenizer:
     settings: dict[str, Any] = {}
     for name in (_FORMER, SETTINGS):
         if (folder / name).is_file():
             settings |= _object(folder / name)
     if (folder / _TEMPLATE).is_file():  # where transformers writes it since 4.51
         settings["chat_template"] = _text(folder / _TEMPLATE)
+    if add_bos is not None:
+        settings["add_bos_token"] = add_bos
     return JsonTokenizer(_text(folder / JSON), json_text(settings, indent=2) + "\n")
 
 
@@ -69,6 +81,60 @@ def check_tokenizer(tokenizer: Tokenizer, place: str | Path) -> None:
         tokenizer.decode(tokenizer.prompt(_PROBE))
     except ModelError as error:
         raise ModelError(f"{place}: {error}") from error
+
+
+def fitted_tokenizer(tokenizer: Tokenizer, rows: int, place: str | Path) -> Tokenizer:
+    """Returns the vocabulary for a model with so many embeddings; warns once where added tokens have none.
+
+    Libraries add tokens to a vocabulary without resizing the embeddings: `<mask>`, `<image>`, a padding token.
+
+    Args:
+        tokenizer: As its files have it.
+        rows: Rows of the model's embedding table.
+        place: The vocabulary's file, for messages.
+
+    Raises:
+        ModelError: When tokens without an embedding are not merely added ones: the two do not belong together.
+    """
+    size = tokenizer.vocabulary_size
+    if size <= rows:
+        return tokenizer
+    if not isinstance(tokenizer, JsonTokenizer) or tokenizer.ordinary_size > rows:
+        raise ModelError(
+            f"{place}: the tokenizer has {size} tokens, the model embeddings for {rows}: they do not belong together"
+        )
+    for name in ("bos", "eos"):
+        if (token := getattr(tokenizer, name)) >= rows:
+            raise ModelError(
+                f"{place}: the tokenizer's {name} has the id {token}, the model embeddings for {rows} tokens: resize "
+                "the model's embeddings where the token was added"
+            )
+    _warn(
+        f"{place}: the tokenizer has {size} tokens, the model embeddings for {rows}: texts that use an added token "
+        f"from id {rows} on are refused"
+    )
+    return replace(tokenizer, rows=rows)
+
+
+def check_placeholder(tokenizer: Tokenizer, folder: Path) -> None:
+    """Warns where vocabulary and `config.json` of a checkpoint give the image placeholder different ids.
+
+    Our pass puts image tokens before the text without a placeholder, so that answers are right all the same.
+    transformers writes the vocabulary's id and looks for the configuration's.
+    """
+    config = _object(folder / CONFIG)
+    expected, token = config.get("image_token_id", config.get("image_token_index")), tokenizer.find("<image>")
+    if expected is not None and token is not None and token != expected:
+        _warn(
+            f"{folder}: its vocabulary gives <image> the id {token}, its {CONFIG} {expected}: pictures are read right "
+            "here, but not in transformers; check that the vocabulary is this model's"
+        )
+
+
+@cache
+def _warn(message: str) -> None:
+    """Warns of each thing once in a process, however often a model is loaded."""
+    _log.warning(message)
 
 
 def _object(file: Path) -> Mapping[str, Any]:

@@ -12,7 +12,13 @@ from mmtune.models.gguf_files import SUFFIX
 from mmtune.models.hf_config import is_checkpoint
 from mmtune.models.hf_config import read_config as read_checkpoint_config
 from mmtune.models.hf_load import load_checkpoint, load_gguf
-from mmtune.models.hf_tokenizer import check_tokenizer, read_tokenizer, vocabulary_file
+from mmtune.models.hf_tokenizer import (
+    check_placeholder,
+    check_tokenizer,
+    fitted_tokenizer,
+    read_tokenizer,
+    vocabulary_file,
+)
 from mmtune.models.hub import SCHEME, fetch
 from mmtune.models.peft_files import CONFIG, adapter_file, base_name, load_adapter, read_config
 from mmtune.models.preset_files import CONFIG as PRESET_CONFIG
@@ -21,10 +27,9 @@ from mmtune.models.quantized_files import FILE as QUANTIZED
 from mmtune.models.quantized_files import load_quantized
 from mmtune.models.quantized_tree import check_scheme
 from mmtune.models.safetensor_files import TensorFiles
-from mmtune.models.spec import ModelSpec, read_spec
+from mmtune.models.spec import read_spec
 from mmtune.models.spm_tokenizer import SentencePieceTokenizer
 from mmtune.models.tiny import empty_tiny, tiny_tokenizer, tiny_weights_path
-from mmtune.models.tokenizer import Tokenizer
 from mmtune.run_files import ADAPTER, RECIPE, TRAINED
 
 if TYPE_CHECKING:
@@ -87,6 +92,7 @@ def _found(text: str, precision: str, weights: str | None, quantize: str | None,
         return _load_peft(folder, text, precision, above)
     if text.lower().endswith(SUFFIX):
         loaded, tokenizer = load_gguf(folder, weights or precision, quantize)
+        tokenizer = fitted_tokenizer(tokenizer, loaded.spec.text.vocabulary_size, folder)
         return Model(tokenizer=tokenizer, name=text, precision=precision, **loaded._asdict())
     if is_checkpoint(folder):
         return _load_checkpoint(folder, text, precision, weights or precision, quantize)
@@ -230,20 +236,14 @@ def _load_peft(folder: Path, name: str, precision: str, above: tuple[Path, ...])
 
 
 def _load_checkpoint(folder: Path, name: str, precision: str, weights: str, quantize: str | None) -> Model:
-    read_checkpoint_config(folder, has_head=False)  # what is of no family is said before what it lacks
-    tokenizer = read_tokenizer(folder)
+    spec = read_checkpoint_config(folder, has_head=False)  # what is of no family is said before what it lacks
+    # PaliGemma's prompts begin with bos. Its processor in transformers writes it itself, and saves that none is added.
+    tokenizer = read_tokenizer(folder, add_bos=True if spec.family == "paligemma" else None)
+    check_placeholder(tokenizer, folder)
     ours = (folder / QUANTIZED).is_file()
     loaded = load_quantized(folder, weights) if ours else load_checkpoint(folder, weights, quantize)
-    _check_vocabulary(tokenizer, loaded.spec, vocabulary_file(folder))
+    tokenizer = fitted_tokenizer(tokenizer, loaded.spec.text.vocabulary_size, vocabulary_file(folder))
     return Model(tokenizer=tokenizer, name=name, precision=precision, **loaded._asdict())
-
-
-def _check_vocabulary(tokenizer: Tokenizer, spec: ModelSpec, place: str | Path) -> None:
-    if tokenizer.vocabulary_size > spec.text.vocabulary_size:
-        raise ModelError(
-            f"{place}: the tokenizer has {tokenizer.vocabulary_size} tokens, the model embeddings for "
-            f"{spec.text.vocabulary_size}: they do not belong together"
-        )
 
 
 def _load_preset(place: str, name: str, precision: str) -> Model:
@@ -260,7 +260,7 @@ def _load_preset(place: str, name: str, precision: str) -> Model:
         raise ModelError(f"{name}: the preset cannot be loaded: {reason}") from error
     tokenizer = SentencePieceTokenizer(proto)
     check_tokenizer(tokenizer, f"{name}/{VOCABULARY}")
-    _check_vocabulary(tokenizer, spec, f"{name}/{VOCABULARY}")
+    tokenizer = fitted_tokenizer(tokenizer, spec.text.vocabulary_size, f"{name}/{VOCABULARY}")
     return Model(backbone, tokenizer, name=name, precision=precision)
 
 

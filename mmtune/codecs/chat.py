@@ -89,7 +89,7 @@ class ChatTemplate:
 
     def missing(self, tokenizer: "Tokenizer") -> list[str]:
         """Returns the control tokens that a vocabulary lacks, or splits when it meets them in a text."""
-        return [piece for piece in self.pieces if tokenizer.encode(piece) != [tokenizer.find(piece)]]
+        return [piece for piece in self.pieces if not _single(tokenizer, piece)]
 
     def _written(self, turn: Turn) -> str:
         before = {SYSTEM: self.system or "", USER: self.user, MODEL: self.model}[turn.role]
@@ -151,6 +151,11 @@ TEMPLATES = {template.name: template for template in (GEMMA, LLAMA_3, CHATML, PL
 
 CONTROLS = tuple(piece for template in TEMPLATES.values() for piece in template.pieces)
 """The control tokens of all templates."""
+
+
+def _single(tokenizer: "Tokenizer", piece: str) -> bool:
+    # One that is not found must not be encoded: the vocabulary may have it, and the model no embedding for it.
+    return (found := tokenizer.find(piece)) is not None and tokenizer.encode(piece) == [found]
 
 
 def template_of(tokenizer: "Tokenizer") -> ChatTemplate:

@@ -1,16 +1,21 @@
-"""Which vocabulary lies in a folder of a Hugging Face checkpoint."""
+"""Which vocabulary lies in a folder of a Hugging Face checkpoint, and whether it fits the model there."""
 
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mmtune.data.json_files import load_json
 from mmtune.errors import DataError, ModelError
 from mmtune.files import json_text
-from mmtune.models.folder_files import CHAT_TEMPLATE, FORMER_SETTINGS, JSON, SENTENCEPIECE, SETTINGS
+from mmtune.models.folder_files import CHAT_TEMPLATE, CONFIG, FORMER_SETTINGS, JSON, SENTENCEPIECE, SETTINGS
 from mmtune.models.json_tokenizer import JsonTokenizer
 from mmtune.models.spm_tokenizer import SentencePieceTokenizer
 from mmtune.models.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
 
 _PROBE = "detect 2 cats ; d\u00e9j\u00e0 \u732b\n\ta"
 
@@ -74,6 +79,60 @@ def check_tokenizer(tokenizer: Tokenizer, place: str | Path) -> None:
         tokenizer.decode(tokenizer.prompt(_PROBE))
     except ModelError as error:
         raise ModelError(f"{place}: {error}") from error
+
+
+def fitted_tokenizer(tokenizer: Tokenizer, rows: int, place: str | Path) -> Tokenizer:
+    """Returns the vocabulary for a model with so many embeddings; warns once where added tokens have none.
+
+    Libraries add tokens to a vocabulary without resizing the embeddings: `<mask>`, `<image>`, a padding token.
+
+    Args:
+        tokenizer: As its files have it.
+        rows: Rows of the model's embedding table.
+        place: The vocabulary's file, for messages.
+
+    Raises:
+        ModelError: When tokens without an embedding are not merely added ones: the two do not belong together.
+    """
+    size = tokenizer.vocabulary_size
+    if size <= rows:
+        return tokenizer
+    if not isinstance(tokenizer, JsonTokenizer) or tokenizer.ordinary_size > rows:
+        raise ModelError(
+            f"{place}: the tokenizer has {size} tokens, the model embeddings for {rows}: they do not belong together"
+        )
+    for name in ("bos", "eos"):
+        if (token := getattr(tokenizer, name)) >= rows:
+            raise ModelError(
+                f"{place}: the tokenizer's {name} has the id {token}, the model embeddings for {rows} tokens: resize "
+                "the model's embeddings where the token was added"
+            )
+    _warn(
+        f"{place}: the tokenizer has {size} tokens, the model embeddings for {rows}: texts that use an added token "
+        f"from id {rows} on are refused"
+    )
+    return replace(tokenizer, rows=rows)
+
+
+def check_placeholder(tokenizer: Tokenizer, folder: Path) -> None:
+    """Warns where vocabulary and `config.json` of a checkpoint give the image placeholder different ids.
+
+    Our pass puts image tokens before the text without a placeholder, so that answers are right all the same.
+    transformers writes the vocabulary's id and looks for the configuration's.
+    """
+    config = _object(folder / CONFIG)
+    expected, token = config.get("image_token_id", config.get("image_token_index")), tokenizer.find("<image>")
+    if expected is not None and token is not None and token != expected:
+        _warn(
+            f"{folder}: its vocabulary gives <image> the id {token}, its {CONFIG} {expected}: pictures are read right "
+            "here, but not in transformers; check that the vocabulary is this model's"
+        )
+
+
+@cache
+def _warn(message: str) -> None:
+    """Warns of each thing once in a process, however often a model is loaded."""
+    _log.warning(message)
 
 
 def _object(file: Path) -> Mapping[str, Any]:

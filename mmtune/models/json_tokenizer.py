@@ -9,7 +9,7 @@ from typing import Any, final
 
 from mmtune.codecs.boxes import OBJECT_TOKENS
 from mmtune.codecs.chat import CONTROLS
-from mmtune.errors import ModelError
+from mmtune.errors import DataError, ModelError
 from mmtune.files import write_text
 from mmtune.models.folder_files import JSON, SETTINGS
 from mmtune.models.tokenizer import Tokenizer, plain_piece, whole_text
@@ -28,10 +28,13 @@ class JsonTokenizer(Tokenizer):
         content: The file's text.
         settings: The text of `tokenizer_config.json`, a JSON object: names the tokens that begin a prompt and end an
             answer, and may name one that fills rows (else the end does, as no row is ever read beyond it).
+        rows: Rows of the model's embedding table where it has fewer than there are tokens: texts cannot use the others.
+            None: all can be used.
     """
 
     content: str
     settings: str
+    rows: int | None = None
 
     @cached_property
     def _model(self) -> Any:
@@ -75,8 +78,15 @@ class JsonTokenizer(Tokenizer):
 
     @cached_property
     def vocabulary_size(self) -> int:
-        """One more than the largest id."""
-        return max(self._model.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        """One more than the largest id that has an embedding."""
+        size = max(self._model.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        return size if self.rows is None else min(size, self.rows)
+
+    @cached_property
+    def ordinary_size(self) -> int:
+        """One more than the largest id of the pieces that any text is made of; added tokens may lie behind them."""
+        ids = self._model.get_vocab(with_added_tokens=True).values()
+        return max((token for token in ids if token not in self._added), default=-1) + 1
 
     @cached_property
     def bos(self) -> int:
@@ -106,16 +116,33 @@ class JsonTokenizer(Tokenizer):
 
     @cached_property
     def pad(self) -> int:
-        """Id of `pad_token`, where there is one."""
-        return self.eos if self._named("pad") is None else self._control("pad")
+        """Id of `pad_token`, where there is one that the model has an embedding for."""
+        piece = self._named("pad")
+        token = None if piece is None else self.find(piece)
+        return self.eos if token is None else token
 
     def find(self, piece: str) -> int | None:
         """Returns the id of exactly this piece, or None."""
-        return self._model.token_to_id(piece) if piece == whole_text(piece) else None
+        token = self._model.token_to_id(piece) if piece == whole_text(piece) else None
+        return None if token is None or not self._embedded(token) else token
+
+    def _embedded(self, token: int) -> bool:
+        return self.rows is None or token < self.rows
 
     def encode(self, text: str) -> list[int]:
-        """Returns the ids of a text; control tokens, but for `_SINGLE_TOKENS`, are read as the text they look like."""
-        return self._model.encode(whole_text(text), add_special_tokens=False).ids
+        """Returns the ids of a text; control tokens, but for `_SINGLE_TOKENS`, are read as the text they look like.
+
+        Raises:
+            DataError: When the text uses a token that the model has no embedding for.
+        """
+        encoded = self._model.encode(whole_text(text), add_special_tokens=False)
+        for token, piece in zip(encoded.ids, encoded.tokens, strict=True) if self.rows is not None else ():
+            if not self._embedded(token):
+                raise DataError(
+                    f"{text[:80]!r} uses the token {piece[:80]}, id {token}, but the model has embeddings for "
+                    f"{self.rows} tokens only: leave it out, or resize the model's embeddings where it was added"
+                )
+        return encoded.ids
 
     def save(self, folder: Path) -> None:
         """Writes both files as they were read."""
@@ -135,10 +162,11 @@ class JsonTokenizer(Tokenizer):
         return bytes(_bytes_of()[char] for char in piece) if all(char in _bytes_of() for char in piece) else piece
 
     def pieces(self) -> list[str]:
-        """Returns the pieces of `tokenizer.json`, added tokens among them."""
+        """Returns the pieces of `tokenizer.json`, added tokens among them, as far as the model has embeddings."""
         found = [""] * self.vocabulary_size
         for piece, token in self._model.get_vocab(with_added_tokens=True).items():
-            found[token] = piece
+            if self._embedded(token):
+                found[token] = piece
         return found
 
     @cached_property

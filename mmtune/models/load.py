@@ -18,7 +18,7 @@ from mmtune.models.gguf_files import SUFFIX, GgufFile
 from mmtune.models.hf_config import is_checkpoint
 from mmtune.models.hf_config import read_config as read_checkpoint_config
 from mmtune.models.hf_load import load_checkpoint, load_gguf
-from mmtune.models.hf_tokenizer import read_tokenizer, vocabulary_file
+from mmtune.models.hf_tokenizer import check_placeholder, fitted_tokenizer, read_tokenizer, vocabulary_file
 from mmtune.models.hub import SCHEME, fetch
 from mmtune.models.packed_copies import full_name, packed_sentence, packing
 from mmtune.models.peft_fields import merging
@@ -29,9 +29,7 @@ from mmtune.models.quantized_files import load_quantized
 from mmtune.models.quantized_tree import check_scheme
 from mmtune.models.replaced import replace_weights
 from mmtune.models.safetensor_files import TensorFiles
-from mmtune.models.spec import ModelSpec
 from mmtune.models.tiny import empty_tiny, tiny_tokenizer, tiny_weights_path
-from mmtune.models.tokenizer import Tokenizer
 from mmtune.run_files import ADAPTER, RECIPE, TRAINED
 
 if TYPE_CHECKING:
@@ -130,6 +128,7 @@ def _found(
         return Model(_tiny(), tiny_tokenizer(), name="tiny", precision=precision)
     if text.lower().endswith(SUFFIX):
         loaded, tokenizer = load_gguf(folder, weights or precision, quantize)
+        tokenizer = fitted_tokenizer(tokenizer, loaded.spec.text.vocabulary_size, folder)
         bits = GgufFile(folder).bits
         return Model(tokenizer=tokenizer, name=text, precision=precision, bits=bits, **loaded._asdict())
     if is_checkpoint(folder):
@@ -336,24 +335,18 @@ def _load_checkpoint(folder: Path, name: str, precision: str, weights: str, quan
     if (method := packing(read_object(folder / CHECKPOINT))) is not None:
         raise ModelError(f"{packed_sentence(name, method)}: load the full model")
     tokenizer = read_tokenizer(folder, starts=spec.vision is not None)
+    check_placeholder(tokenizer, folder)
     ours = (folder / QUANTIZED).is_file()
     loaded = load_quantized(folder, weights) if ours else load_checkpoint(folder, weights, quantize)
-    _check_vocabulary(tokenizer, loaded.spec, vocabulary_file(folder))
+    tokenizer = fitted_tokenizer(tokenizer, loaded.spec.text.vocabulary_size, vocabulary_file(folder))
     return Model(tokenizer=tokenizer, name=name, precision=precision, **loaded._asdict())
-
-
-def _check_vocabulary(tokenizer: Tokenizer, spec: ModelSpec, place: str | Path) -> None:
-    if tokenizer.vocabulary_size > spec.text.vocabulary_size:
-        raise ModelError(
-            f"{place}: the tokenizer has {tokenizer.vocabulary_size} tokens, the model embeddings for "
-            f"{spec.text.vocabulary_size}: they do not belong together"
-        )
 
 
 def _load_preset(place: str, name: str, precision: str) -> Model:
     spec = read_preset(place)
     tokenizer = read_preset_tokenizer(place)
-    _check_vocabulary(tokenizer, spec, f"{name}/{PRESET_ASSETS}")  # before any weight is fetched
+    # Before any weight is fetched.
+    tokenizer = fitted_tokenizer(tokenizer, spec.text.vocabulary_size, f"{name}/{PRESET_ASSETS}")
     backbone, spec = load_preset(place, spec)
     return Model(backbone, tokenizer, name=name, precision=precision, spec=spec)
 

@@ -97,13 +97,17 @@ def examples_of(record: Record, task: Task, tokenizer: Tokenizer, max_tokens: in
         yield _unusable(record, "unusable for the task", problems[0])
         return
     for query in task.lessons(record):
-        bound = task.target_bound(record, query, tokenizer)
+        try:
+            bound = task.target_bound(record, query, tokenizer)
+            prompt = len(tokenizer.prompt(query.prompt, query.closed))
+        except DataError as error:
+            yield _unusable(record, "unusable for the model", str(error))
+            continue
         if max_tokens is not None and bound > max_tokens:
             problem = f"the answer to '{query.prompt}' has up to {bound} tokens, max_tokens is {max_tokens}"
             yield _unusable(record, "target too long", problem)
             continue
         count = len(task.targets(record, query))
-        prompt = len(tokenizer.prompt(query.prompt, query.closed))
         yield Example(record, query, prompt + count * (bound - 1), count * bound, bound)
 
 

@@ -9,7 +9,7 @@ from backbones import make
 from test_json_tokenizer import MADE, TEXTS
 from vocabularies import LINES, LLAMA_3_CONTROLS, llama_3_library
 
-from mmtune.errors import ModelError
+from mmtune.errors import DataError, ModelError
 from mmtune.model import Model
 from mmtune.models.gguf_files import GgufFile, _stretched
 from mmtune.models.hf_load import load_gguf
@@ -186,6 +186,17 @@ def test_it_loads_by_its_name_and_answers(tmp_path):
     expected = Model(backbone, model.tokenizer, name="made").generate(None, ["the cat"], 8)
     found = model.generate(None, ["the cat"], 8)
     assert [answer.text for answer in found] == [answer.text for answer in expected]
+
+
+def test_added_tokens_without_an_embedding_are_for_no_text(tmp_path):
+    """A file whose list of tokens is longer than its table."""
+    made = MADE["spaced"].get_vocab_size()
+    backbone = make("llama3", vocabulary_size=made - 1)
+    model = load(write(tmp_path / "m.gguf", "llama3", backbone, ("spaced", MADE["spaced"])))
+    assert (model.tokenizer.vocabulary_size, model.tokenizer.find("<box>")) == (made - 1, None)
+    assert model.generate(None, ["the cat"], 2)
+    with pytest.raises(DataError, match="uses the token <box>"):
+        model.generate(None, ["the cat <box>"], 2)
 
 
 def config_of(path, family="llama", rope_freqs=None, **fields):

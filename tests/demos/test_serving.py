@@ -138,7 +138,7 @@ def test_who_leaves_is_not_waited_for(slow):
     first.start()
     assert until(lambda: slow.batches)
     stream = batcher.stream("model", "left")
-    leaver = threading.Thread(target=lambda: next(stream))
+    leaver = threading.Thread(target=lambda: next(stream), daemon=True)  # it waits for ever
     leaver.start()
     assert until(lambda: len(batcher._jobs) == 1)
     batcher._jobs[0].left.set()

@@ -55,6 +55,11 @@ def demo(
     # The page and the run that it trains share an accelerator: neither may take its memory before it needs it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
+    from mmtune.models.load import check_name
+
+    for name in names:
+        check_name(name)
+
     from mmtune.demos.app import Settings, serve  # pyright: ignore[reportMissingImports]
     from mmtune.demos.limits import Limits  # pyright: ignore[reportMissingImports]
 

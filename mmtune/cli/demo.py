@@ -62,6 +62,7 @@ def demo(
 
     from mmtune.demos.app import Settings, serve  # pyright: ignore[reportMissingImports]
     from mmtune.demos.limits import Limits  # pyright: ignore[reportMissingImports]
+    from mmtune.demos.path_names import offered  # pyright: ignore[reportMissingImports]
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` sets it
@@ -79,7 +80,7 @@ def demo(
             training=not public or bool(users),
             runs=runs,
             limits=Limits(most_pixels=max_pixels, pixels=min(max_pixels, Limits.pixels)),
-            data={address: address for address in data or ()},
+            data=offered(data or ()),
         )
     )
     try:

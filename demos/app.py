@@ -27,6 +27,7 @@ from .theme import CSS, HEAD, THEME, presence
 from .training import Trainer
 from .try_tab import TryTab, build_try_tab
 from .tune_tab import build_tune_tab
+from .upload_quota import UploadQuota
 from .visitors import VisitorCookie, visitor_of
 
 SCENES = {"generated scenes, called by colour": "shapes:train?n=300&seed=7&labels=colour&max_objects=6"}
@@ -212,6 +213,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
         Middleware(HostCheck, allowed=(*own, *settings.hosts), public=settings.public),
         Middleware(LoginThrottle),
         Middleware(VisitorCookie),
+        Middleware(UploadQuota, limits=settings.limits),
         Middleware(Guard, limits=settings.limits, frames=settings.frames),
     ]
 

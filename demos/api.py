@@ -11,31 +11,40 @@ from mmtune.errors import MmtuneError
 from mmtune.registry import task_class
 
 from .asking import Answering
-from .training import Plan, Trainer
+from .path_names import PathNames
+from .plan import Plan
+from .training import Trainer
+from .visitors import visitor_of
 
 
 def add_predict(answering: Answering) -> None:
     """Adds `/predict` and `/models`, inside a `gr.Blocks`."""
 
     def predict(
-        image: str | None, task: str, prompt: str = "", model: str = "", max_tokens: float = 0
+        request: gr.Request,
+        image: str | None,
+        task: str,
+        prompt: str = "",
+        model: str = "",
+        max_tokens: float = 0,
     ) -> tuple[Any, Any]:
         """Returns the picture with the answer drawn on it, and the item that `mmtune predict --json` writes.
 
         Args:
+            request: Whoever asks; no argument of the function as it is called.
             image: The picture; null for tasks about text alone.
             task: Name of the task.
             prompt: The prompt; empty: what the model was taught to be asked.
             model: Its name; empty: the first one.
             max_tokens: Most tokens of the answer; 0: the task's choice.
         """
-        with _told():
-            shown = answering.answer(image, task, prompt, model, max_tokens)
+        with _told(answering.names):
+            shown = answering.answer(visitor_of(request), image, task, prompt, model, max_tokens)
             return shown.saved(), shown.answer.as_json()
 
-    def models() -> list[dict[str, Any]]:
+    def models(request: gr.Request) -> list[dict[str, Any]]:
         """Returns [{"name", "base", "task", "classes"}], the default first; not loaded yet: the name only."""
-        return [_described(answering, name) for name in answering.shelf.names]
+        return [_described(answering, name) for name in answering.shelf.seen(visitor_of(request))]
 
     inputs = [
         gr.Image(type="filepath", image_mode=None, visible=False, label="image"),
@@ -54,12 +63,13 @@ def add_predict(answering: Answering) -> None:
 def add_training(answering: Answering, trainer: Trainer) -> None:
     """Adds `/train_data`, `/train_start`, `/train_status`, `/train_stop` and `/train_resume`."""
 
-    def train_data(files: list[str]) -> dict[str, str]:
+    def train_data(request: gr.Request, files: list[str]) -> dict[str, str]:
         """Takes in a data set, a zip of its folder or its files; returns {"data": its name}."""
-        with _told():
-            return {"data": trainer.upload(files or [])}
+        with _told(trainer.names):
+            return {"data": trainer.upload(visitor_of(request), files or [])}
 
     def train_start(
+        request: gr.Request,
         data: str,
         task: str,
         model: str = "",
@@ -70,35 +80,40 @@ def add_training(answering: Answering, trainer: Trainer) -> None:
         val: float = 0.2,
     ) -> dict[str, Any]:
         """Starts a run on a data set; returns its status, as `/train_status` does."""
-        with _told():
+        with _told(trainer.names):
             task_class(task)
+            visitor = visitor_of(request)
+            name = answering.shelf.checked(visitor, model or answering.shelf.names[0])
             plan = Plan(
                 task=task,
-                data=trainer.address(data),
-                model=answering.shelf.checked(model or answering.shelf.names[0]),
+                data=trainer.address(visitor, data),
+                data_name=trainer.data_name(visitor, data),
+                model=answering.shelf.place(name),
+                model_name=name,
                 steps=steps,
                 batch_size=batch_size,
                 learning_rate=learning_rate,
                 lora_rank=lora_rank,
                 val=val,
             )
-            return trainer.status(trainer.start(plan))
+            return trainer.status(visitor, trainer.start(visitor, plan))
 
-    def train_status(run: str) -> dict[str, Any]:
+    def train_status(request: gr.Request, run: str) -> dict[str, Any]:
         """Returns {"run", "state", "step", "steps", "loss", "metrics", "command", "message"} of a run."""
-        with _told():
-            return trainer.status(run)
+        with _told(trainer.names):
+            return trainer.status(visitor_of(request), run)
 
-    def train_stop(run: str) -> dict[str, Any]:
+    def train_stop(request: gr.Request, run: str) -> dict[str, Any]:
         """Stops a run; returns its status."""
-        with _told():
-            trainer.stop(run)
-            return trainer.status(run)
+        with _told(trainer.names):
+            trainer.stop(visitor_of(request), run)
+            return trainer.status(visitor_of(request), run)
 
-    def train_resume(run: str) -> dict[str, Any]:
+    def train_resume(request: gr.Request, run: str) -> dict[str, Any]:
         """Goes on with a run that was stopped; returns its status."""
-        with _told():
-            return trainer.status(trainer.resume(run))
+        with _told(trainer.names):
+            visitor = visitor_of(request)
+            return trainer.status(visitor, trainer.resume(visitor, run))
 
     files = gr.File(visible=False, label="files", file_count="multiple")
     name = gr.JSON(visible=False, label="data")
@@ -108,12 +123,12 @@ def add_training(answering: Answering, trainer: Trainer) -> None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Turns our errors into the framework's, whose sentences reach the caller."""
+def _told(names: PathNames) -> Iterator[None]:
+    """Turns our errors into the framework's, whose sentences reach the caller, without the server's paths."""
     try:
         yield
     except MmtuneError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        raise gr.Error(names.hide(error), print_exception=False) from error
 
 
 def _described(answering: Answering, name: str) -> dict[str, Any]:
@@ -123,7 +138,7 @@ def _described(answering: Answering, name: str) -> dict[str, Any]:
     setup = model.setup
     return {
         "name": name,
-        "base": model.base,
+        "base": answering.shelf.name_of(model.base) or answering.names.hide(model.base),
         "task": setup.task if setup else None,
         "classes": list(setup.classes) if setup else [],
     }

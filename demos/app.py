@@ -4,7 +4,8 @@ import atexit
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ from .guard import Guard
 from .host_check import HostCheck
 from .limits import LIMITS, Limits
 from .login_throttle import LoginThrottle
+from .path_names import PathNames
 from .serving import Batcher
 from .shelf import Shelf, taught_task
-from .theme import CSS, HEAD, THEME
+from .theme import CSS, HEAD, THEME, presence
 from .training import Trainer
 from .try_tab import TryTab, build_try_tab
 from .tune_tab import build_tune_tab
+from .upload_quota import UploadQuota
+from .visitors import VisitorCookie, visitor_of
 
 SCENES = {"generated scenes, called by colour": "shapes:train?n=300&seed=7&labels=colour&max_objects=6"}
 """Data sets that are always there."""
@@ -83,15 +87,24 @@ class Server:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.batcher = Batcher(waiting=settings.limits.waiting, delay=settings.delay, batch=settings.batch)
-        self.shelf = Shelf(settings.models, settings.base, settings.force_base)
-        self.trainer = Trainer(settings.runs, {**settings.data, **SCENES}, settings.limits)
-        self.answering = Answering(self.shelf, self.batcher, settings.limits)
+        self.names = PathNames()
+        self.shelf = Shelf(settings.models, self.names, settings.base, settings.force_base)
+        self.trainer = Trainer(
+            settings.runs,
+            {**settings.data, **SCENES},
+            settings.limits,
+            alone=not (settings.public or settings.share or settings.auth or settings.hosts),
+            names=self.names,
+        )
+        self.answering = Answering(self.shelf, self.batcher, settings.limits, self.names)
         HOME.mkdir(mode=0o700, exist_ok=True)
         atexit.register(shutil.rmtree, HOME, ignore_errors=True)
         self.folder = Path(tempfile.mkdtemp(dir=HOME, prefix="shown-"))
         # The model is loaded while the page is built and opened.
         self._loading = threading.Thread(target=self._load_first, daemon=True)
         self._loading.start()
+        self._closing = threading.Event()
+        threading.Thread(target=self._clean, daemon=True, name="mmtune-cleaning").start()
         self.page = build_page(self)
         self.url = self._launch()
 
@@ -101,7 +114,7 @@ class Server:
         Raises:
             ModelError: When it cannot be loaded.
         """
-        self.shelf.get(self.settings.models[0])
+        self.shelf.get("", self.shelf.names[0])
 
     def wait(self) -> None:
         """Returns when the server ends or the user breaks it off."""
@@ -109,6 +122,7 @@ class Server:
 
     def close(self) -> None:
         """Ends the server, what is being trained, and the files that visitors left."""
+        self._closing.set()
         self.trainer.close()
         self.page.close(verbose=False)
         self.batcher.close()
@@ -116,9 +130,18 @@ class Server:
 
     def _load_first(self) -> None:
         try:
-            self.shelf.get(self.settings.models[0])
+            self.shelf.get("", self.shelf.names[0])
         except Exception:  # whoever asks it first is told
             return
+
+    def _clean(self) -> None:
+        """Removes uploads by their age, and what was drawn of them, until the server ends."""
+        while not self._closing.wait(_HOUR / 4):
+            self.trainer.clean()
+            oldest = time.time() - 2 * _HOUR
+            for drawn in self.folder.iterdir():
+                if drawn.is_dir() and drawn.stat().st_mtime < oldest:
+                    shutil.rmtree(drawn, ignore_errors=True)
 
     def _launch(self) -> str:
         settings = self.settings
@@ -160,27 +183,31 @@ def build_page(server: Server) -> gr.Blocks:
         with gr.Tabs(selected="try") as tabs:
             with gr.Tab("Try", id="try"):
                 first = build_try_tab(server.answering, server.folder)
-                _begin_as_taught(page, first, server.shelf.names[: server.settings.limits.models])
+                _begin_as_taught(page, first, server.shelf, server.settings.limits.models)
             if server.settings.training:
                 with gr.Tab("Fine-tune", id="tune"):
-                    build_tune_tab(server.trainer, server.shelf, tabs, first, server.folder)
+                    build_tune_tab(page, server.trainer, server.shelf, tabs, first, server.folder)
         add_predict(server.answering)
         if server.settings.training:
             add_training(server.answering, server.trainer)
     return page
 
 
-def _begin_as_taught(page: gr.Blocks, first: TryTab, names: Sequence[str]) -> None:
-    """Lets the page begin with the task and the classes that a run among the models was taught."""
-    taught = taught_task(names)
-    if taught is None:
-        return
-    task, classes = taught
+def _begin_as_taught(page: gr.Blocks, first: TryTab, shelf: Shelf, most: int) -> None:
+    """Lets the page begin with the visitor's models, and the task and classes that a run among them was taught."""
 
-    def begun() -> list[Any]:
-        return [task, *first.begun(task, list(names), classes)]
+    def begun(request: gr.Request) -> list[Any]:
+        seen = shelf.seen(visitor_of(request))
+        names = list(seen[:most])
+        models = gr.update(choices=list(seen), value=names, visible=presence(len(seen) > 1))
+        taught = taught_task(map(shelf.place, names))
+        if taught is None:
+            return [models, *[gr.skip()] * (1 + len(first.asked_with))]
+        task, classes = taught
+        return [models, task, *first.begun(task, names, classes)]
 
-    page.load(begun, None, [first.task, *first.asked_with], show_progress="hidden", api_visibility="private")
+    parts = [first.models, first.task, *first.asked_with]
+    page.load(begun, None, parts, show_progress="hidden", api_visibility="private")
 
 
 def _middleware(settings: Settings) -> list[Middleware]:
@@ -189,6 +216,8 @@ def _middleware(settings: Settings) -> list[Middleware]:
     return [
         Middleware(HostCheck, allowed=(*own, *settings.hosts), public=settings.public),
         Middleware(LoginThrottle),
+        Middleware(VisitorCookie),
+        Middleware(UploadQuota, limits=settings.limits),
         Middleware(Guard, limits=settings.limits, frames=settings.frames),
     ]
 

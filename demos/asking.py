@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mmtune.registry import task_class
 from mmtune.streaming import ask
 
 from .limits import FORMATS, LIMITS, Limits, checked_text, checked_tokens, opened_picture, scaled_size
+from .path_names import PathNames
 from .results import Shown
 from .serving import Batcher
 from .shelf import Shelf
@@ -61,16 +62,21 @@ class Answering:
         shelf: The models.
         batcher: The queue.
         limits: What is taken.
+        names: What folders of the server are called.
     """
 
     shelf: Shelf
     batcher: Batcher
     limits: Limits = LIMITS
+    names: PathNames = field(default_factory=PathNames)
 
-    def stream(self, picture: Any, task: Any, prompt: Any, model: Any, max_tokens: Any) -> Iterator[Shown]:
+    def stream(
+        self, visitor: str, picture: Any, task: Any, prompt: Any, model: Any, max_tokens: Any
+    ) -> Iterator[Shown]:
         """Yields a model's answer as it grows; the last one is whole.
 
         Args:
+            visitor: Who asks.
             picture: An uploaded file, as the framework describes it, or None. Tasks about text alone pass it over.
             task: Name of the task.
             prompt: The prompt; "": what the model was taught.
@@ -88,7 +94,7 @@ class Answering:
         most = checked_tokens(max_tokens, self.limits)
         name = checked_text(model, "model's name", self.limits) or self.shelf.names[0]
         given = UploadedPicture(_file(picture), self.limits) if adapter.needs_picture else None
-        loaded = self.shelf.get(name)
+        loaded = self.shelf.get(visitor, name)
         asked = ask(loaded, given, task=task, prompt=text if text.strip() else None, max_tokens=most)
         asked = replace(asked, max_tokens=min(asked.max_tokens, self.limits.tokens))
         last = None
@@ -98,9 +104,9 @@ class Answering:
         assert last is not None
         yield Shown(name, last.answer, last.tokens, time.perf_counter() - since, done=True)
 
-    def answer(self, picture: Any, task: Any, prompt: Any, model: Any, max_tokens: Any) -> Shown:
+    def answer(self, visitor: str, picture: Any, task: Any, prompt: Any, model: Any, max_tokens: Any) -> Shown:
         """Returns the whole answer; see `stream`."""
-        *_, last = self.stream(picture, task, prompt, model, max_tokens)
+        *_, last = self.stream(visitor, picture, task, prompt, model, max_tokens)
         return last
 
 

@@ -34,6 +34,12 @@ class Limits:
         waiting: Questions that wait to be answered.
         files: Files in a data set.
         unpacked: Bytes of a data set, unpacked.
+        sent_bytes: Bytes that an address may upload within two hours.
+        all_sent_bytes: Bytes that all together may.
+        visitor_bytes: Bytes of a visitor's data sets, unpacked.
+        visitor_sets: Data sets of a visitor.
+        all_bytes: Bytes of the data sets of all visitors.
+        upload_hours: How long an uploaded data set is kept after its last use.
         check_seconds: How long looking a data set over may take.
         check_memory: Bytes of memory that it may take.
     """
@@ -49,6 +55,12 @@ class Limits:
     waiting: int = 64
     files: int = 20_000
     unpacked: int = 1024 * _MEGABYTE
+    sent_bytes: int = 2 * 1024 * _MEGABYTE
+    all_sent_bytes: int = 16 * 1024 * _MEGABYTE
+    visitor_bytes: int = 4 * 1024 * _MEGABYTE
+    visitor_sets: int = 20
+    all_bytes: int = 32 * 1024 * _MEGABYTE
+    upload_hours: float = 24
     check_seconds: int = 300
     check_memory: int = 6 * 1024 * _MEGABYTE
 

@@ -7,14 +7,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmtune.cli.exercises import EXERCISES, SETTINGS
 from mmtune.data.confinement import OPTION
 from mmtune.data.images import LIMIT
-from mmtune.errors import UsageError, unknown_name
+from mmtune.data.read import parse_address
+from mmtune.errors import DataError, MmtuneError, UsageError, unknown_name
 from mmtune.registry import task_class
 from mmtune.reporting import read_metrics
 from mmtune.reports.log_curves import read_log
@@ -24,9 +24,13 @@ from mmtune.training.log import metric_names
 
 from .data_check import Checked, DataCheck
 from .limits import LIMITS, Limits
-from .uploads import safe_name, unpacked
+from .path_names import PathNames, path_name
+from .plan import Plan
+from .upload_store import UploadStore, free_name
+from .uploads import safe_name
 
 _OUTPUT = "output.txt"
+_OWNER = "owner"
 _MOST_CHECKS = 2  # at once
 _STOPPING = 20  # seconds that a process has to end by itself
 _ENDED = (0, *(128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)))  # a run that was stopped
@@ -34,223 +38,196 @@ _NO_MEMORY = "RESOURCE_EXHAUSTED"  # as XLA says it
 _TOLD = 600  # characters of a failed run's last words
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A run as it is asked for on the page.
-
-    Attributes:
-        task, model: As in the recipe.
-        data: Address of the training data.
-        val: Share of it that is held back.
-        steps, batch_size: As in the recipe.
-        learning_rate: 0 leaves it to the recipe.
-        lora_rank: Rank of the adapter.
-    """
-
-    task: str
-    data: str
-    model: str = "tiny"
-    val: float = 0.2
-    steps: int = 200
-    batch_size: int = 8
-    learning_rate: float = 0.0
-    lora_rank: int = 8
-
-    def __post_init__(self) -> None:
-        task_class(self.task)
-        for name, low, high in (("steps", 1, 100_000), ("batch_size", 1, 256), ("lora_rank", 1, 256)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise UsageError(f"{name}: expected a whole number from {low} to {high}")
-            if value != int(value):
-                raise UsageError(f"{name}: expected a whole number, got {value}")
-        for name, high in (("val", 0.9), ("learning_rate", 1.0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high:
-                raise UsageError(f"{name}: expected a number from 0 to {high}")
-
-    def words(self, out: Path) -> list[str]:
-        """Returns the command line behind `mmtune` that runs it into a folder."""
-        words = ["train", "--task", self.task, "--data", self.data, "--model", self.model, "--out", str(out)]
-        words += ["--val", f"{self.val:g}"] if self.val else []
-        words += ["--steps", str(int(self.steps)), "--batch-size", str(int(self.batch_size))]
-        words += ["--lora-rank", str(int(self.lora_rank))]
-        settings = ["log_every=5", f"lora.alpha={2 * int(self.lora_rank)}"]
-        settings += [f"optimizer.learning_rate={self.learning_rate:g}"] if self.learning_rate else []
-        return [*words, "--set", *settings, *_taught(self.model, self.task)]
-
-
-def _taught(model: str, task: str) -> list[str]:
-    """Returns the settings by which `mmtune quickstart` teaches the embedded model; the rate is the plan's own."""
-    if model != "tiny" or task not in EXERCISES:
-        return []
-    recipe = SETTINGS | EXERCISES[task].settings
-    values = [
-        (f"{part}.{key}", value) for part in ("optimizer", "options") for key, value in recipe.get(part, {}).items()
-    ]
-    return [
-        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
-        for key, value in values
-        if key != "optimizer.learning_rate"
-    ]
-
-
-def suggested(task: str, data: str, model: str, records: int) -> Plan:
-    """Returns a plan with sensible values.
-
-    Args:
-        task, data, model: As in `Plan`.
-        records: How many examples there are: each is seen about ten times, within bounds that a visitor waits for.
-    """
-    steps = min(max(10 * records // 8, 60), 480)
-    if model == "tiny":
-        taught = SETTINGS | (EXERCISES[task].settings if task in EXERCISES else {})
-        rate, rank = taught["optimizer"]["learning_rate"], taught["lora"].rank
-        return Plan(task=task, data=data, model=model, steps=steps, learning_rate=rate, lora_rank=rank)
-    return Plan(task=task, data=data, model=model, steps=steps)
-
-
 class Trainer:
-    """Runs and data sets of a server. One run is trained at a time.
+    """Runs and data sets of a server, each visitor's own. One run is trained at a time.
+
+    The operator's data sets are everybody's. The operator's runs, those that no visitor of this folder started, are
+    shown to all visitors of a page that only its owner reaches, and to nobody else. There, all runs that were in the
+    folder when the server began are the operator's.
 
     Args:
         folder: Where runs go, and uploads below `data`.
         data: Data sets that the operator offers: addresses by name.
-        limits: Sizes of uploads.
+        limits: What is taken from visitors.
+        alone: Whether only the owner of this machine reaches the page.
+        names: What folders of the server are called.
     """
 
-    def __init__(self, folder: Path, data: Mapping[str, str], limits: Limits = LIMITS):
+    def __init__(
+        self,
+        folder: Path,
+        data: Mapping[str, str],
+        limits: Limits = LIMITS,
+        *,
+        alone: bool = True,
+        names: PathNames | None = None,
+    ):
         self.folder = folder
+        self.names = names or PathNames()
         self._data = dict(data)
         self._limits = limits
+        self._alone = alone
+        self._earlier = frozenset(_names(folder))
         self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._running = ""
+        self._running = self._in_use = ""
         self._stopped: set[str] = set()
-        self._checks: list[DataCheck] = []
+        self._checks: list[tuple[str, DataCheck]] = []
+        self._checked: list[str] = []
         self._commands: dict[str, str] = {}
+        for file in folder.glob(f".*.{_OWNER}"):  # of a run that was removed, or never began
+            if not (folder / file.name.removeprefix(".").removesuffix(f".{_OWNER}")).is_dir():
+                file.unlink(missing_ok=True)
+        self.names.add(folder, "")
+        for name, address in self._data.items():
+            target = parse_address(address).target
+            if Path(target).exists():
+                self.names.add(target, name.partition("?")[0].partition(":")[0])
+        self.uploads = UploadStore(folder / "data", self.names, limits)
+        self.clean()
 
-    @property
-    def datasets(self) -> tuple[str, ...]:
-        """Names of the data sets."""
-        return tuple(self._data)
+    def datasets(self, visitor: str) -> tuple[str, ...]:
+        """Names of the data sets that a visitor sees: the operator's, then the visitor's own, the latest used last."""
+        return tuple(self._addresses(visitor))
 
-    def upload(self, files: Sequence[str | Path]) -> str:
+    def upload(self, visitor: str, files: Sequence[str | Path]) -> str:
         """Takes in a data set and returns its name.
 
         Raises:
             DataError: When it is too large or no zip.
+            UsageError: When the quota is used up.
         """
-        stem = safe_name(Path(files[0]).stem) if len(files) == 1 else "upload"
-        with self._lock:
-            name = _free(stem, [*self._data, *_names(self.folder / "data")])
-            folder = unpacked(files, self.folder / "data" / name, self._limits)
-            # The address says it, so that it holds for the run's process, its recipe, and the command that is shown.
-            self._data[name] = f"{folder}?{OPTION}=1"
-        return name
+        self.clean()
+        return self.uploads.add(visitor, files, self._data)
 
-    def address(self, name: str) -> str:
+    def clean(self) -> None:
+        """Removes uploads that were not used for long, save what is being looked over or trained on."""
+        with self._lock:
+            used = {*self._checked, self._in_use if self._is_training() else ""}
+            used |= {_data_of(self.folder / name) for name in _names(self.folder) if holder(self.folder / name)}
+            self.uploads.remove_old(used)
+
+    def address(self, visitor: str, name: object) -> str:
         """Returns what a data set is read by.
 
         Raises:
-            UsageError: When it is none of ours.
+            UsageError: When it is none of the visitor's.
         """
-        if not isinstance(name, str) or name not in self._data:
-            raise UsageError(unknown_name("data set", str(name)[:100], self._data))
-        return self._data[name]
+        addresses = self._addresses(visitor)
+        if not isinstance(name, str) or name not in addresses:
+            raise UsageError(unknown_name("data set", str(name)[:100], addresses))
+        return addresses[name]
 
-    def check(self, name: str, task: str, out: Path) -> Checked:
+    def data_name(self, visitor: str, name: str) -> str:
+        """Returns a data set as it stands in the command that a visitor sees; raises as `address` does."""
+        self.address(visitor, name)
+        return path_name(self._data[name]) if name in self._data else f"{name}?{OPTION}=1"
+
+    def check(self, visitor: str, name: str, task: str, out: Path) -> Checked:
         """Looks a data set over for a task and draws overlays into a folder, in a process of its own.
 
         Raises:
             DataError: When it cannot be read, nothing in it can be used, or it takes too much time or memory.
-            UsageError: When other data sets are being looked over.
+            UsageError: When other data sets are being looked over, or it is none of the visitor's.
         """
         task_class(task)
         with self._lock:
+            address = self.address(visitor, name)
             if len(self._checks) >= _MOST_CHECKS:
                 raise UsageError("busy: other data sets are being looked over; try again in a moment")
-            check = DataCheck(self.address(name), task, out, self._limits)
-            self._checks.append(check)
+            check = DataCheck(address, task, out, self._limits)
+            self._checks.append((visitor, check))
+            self._checked.append(address)
+            self.uploads.touch(address)
         try:
-            return check.result()
+            found = check.result()
+        except DataError as error:
+            raise DataError(self.names.hide(error)) from error
         finally:
             with self._lock:
-                self._checks.remove(check)
+                self._checks.remove((visitor, check))
+                self._checked.remove(address)
+        return replace(found, lines=tuple(map(self.names.hide, found.lines)))
 
-    def cancel_checks(self) -> None:
-        """Ends the checks that are under way."""
+    def cancel_checks(self, visitor: str) -> None:
+        """Ends a visitor's checks that are under way."""
         with self._lock:
-            for check in self._checks:
-                check.cancel()
+            for whose, check in self._checks:
+                if whose == visitor:
+                    check.cancel()
 
     def command(self, plan: Plan) -> str:
-        """Returns the command line that does the same as `start`."""
-        return shlex.join(["mmtune", *plan.words(self.folder / self._name(plan, ""))])
+        """Returns the command line that does the same as `start`, with names in the place of the server's paths."""
+        return shlex.join(["mmtune", *plan.shown_words(self._name(plan))])
 
-    def ended(self, name: str) -> Path:
+    def ended(self, visitor: str, name: str) -> Path:
         """Returns the folder of a run that has ended.
 
         Raises:
-            UsageError: When it has not, or is none of ours.
+            UsageError: When it has not, or is none of the visitor's.
         """
-        if self.status(name)["state"] != "done":
+        if self.status(visitor, name)["state"] != "done":
             raise UsageError(f"{name} has not ended: there is no model yet")
         return self.folder / name
 
-    def start(self, plan: Plan, name: str = "") -> str:
+    def start(self, visitor: str, plan: Plan) -> str:
         """Starts a run and returns its name.
 
         Raises:
             UsageError: When one is running already.
         """
         with self._lock:
-            name = self._name(plan, name)
-            self._launch(name, plan.words(self.folder / name))
+            self._refuse_while_training(visitor)
+            name = self._name(plan)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file(name, _OWNER).write_text(visitor)
+            self._commands[name] = self.command(plan)
+            self._launch(name, plan.words(str(self.folder / name)), plan.data)
         return name
 
-    def resume(self, name: str) -> str:
+    def resume(self, visitor: str, name: str) -> str:
         """Goes on with a run that was stopped.
 
         Raises:
-            UsageError: When it is none of ours, has ended, or another one is running.
+            UsageError: When it is none of the visitor's, has ended, its data set is gone, or another one is running.
         """
         with self._lock:
-            if self.status(name)["state"] == "done":
+            if self.status(visitor, name)["state"] == "done":
                 raise UsageError(f"{name} has ended: there is nothing to go on with")
-            if not (self.folder / name / RECIPE).is_file():
+            folder = self.folder / name
+            if not (folder / RECIPE).is_file():
                 raise UsageError(f"{name} was stopped before it had begun: start it anew")
-            self._launch(name, ["train", "--out", str(self.folder / name), "--resume"])
+            if self.uploads.is_gone(data := _data_of(folder)):
+                hours = f"{self._limits.upload_hours:g}"
+                raise UsageError(
+                    f"the data set of {name} is gone: uploads are removed {hours} hours after their last use; "
+                    "upload it again and start a new run"
+                )
+            self._refuse_while_training(visitor)
+            self._launch(name, ["train", "--out", str(folder), "--resume"], data)
         return name
 
-    def stop(self, name: str) -> None:
+    def stop(self, visitor: str, name: str) -> None:
         """Ends a run's process; what it had saved stays, and it can be resumed.
 
         Raises:
-            UsageError: When it is not running.
+            UsageError: When it is not running, or none of the visitor's.
         """
         with self._lock:
-            process = self._process
-            if name != self._running or process is None or process.poll() is not None:
-                raise UsageError(f"{str(name)[:100]} is not running")
-            self._stopped.add(name)
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_STOPPING)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            self._refuse_unknown(visitor, name)
+            if name != self._running or not self._is_training():
+                raise UsageError(f"{name} is not running")
+            self._end()
 
-    def status(self, name: str) -> dict[str, Any]:
+    def status(self, visitor: str, name: object) -> dict[str, Any]:
         """Returns {"run", "state", "step", "steps", "loss", "metrics", "command", "message"}.
 
         The state is "running", "stopped", "failed" or "done"; the message is a failed run's last words.
 
         Raises:
-            UsageError: When it is none of ours.
+            UsageError: When it is none of the visitor's.
         """
-        if not isinstance(name, str) or name not in (*_names(self.folder), *self._commands):
-            raise UsageError(unknown_name("run", str(name)[:100], _names(self.folder)))
+        name = self._refuse_unknown(visitor, name)
         folder = self.folder / name
         log = read_log(folder / LOG)
         state = self._state(name)
@@ -262,34 +239,85 @@ class Trainer:
             "steps": self._steps(folder),
             "loss": losses[-1][1] if losses else None,
             "metrics": {metric: log[metric][-1][1] for metric in metric_names(log)},
-            "command": self._commands.get(name, f"mmtune train --out {shlex.quote(str(folder))} --resume"),
+            "command": self._commands.get(name, f"mmtune train --out {shlex.quote(name)} --resume"),
             "message": self._last_words(name) if state == "failed" else "",
         }
 
-    def runs(self) -> tuple[str, ...]:
-        """Names of the runs in the folder, the newest first."""
-        names = [name for name in _names(self.folder) if (self.folder / name / RECIPE).is_file()]
+    def runs(self, visitor: str) -> tuple[str, ...]:
+        """Names of the runs that a visitor sees, the newest first."""
+        names = [name for name in self._seen(visitor) if (self.folder / name / RECIPE).is_file()]
         return tuple(sorted(names, key=lambda name: -(self.folder / name / RECIPE).stat().st_mtime))
+
+    def latest(self, visitor: str) -> str | None:
+        """Returns the run that a visitor started last, None without any; the operator's are none of them."""
+        own = [name for name in self._seen(visitor) if self._owner(name) == visitor]
+        return max(own, key=lambda name: self._file(name, _OWNER).stat().st_mtime, default=None)
 
     def close(self) -> None:
         """Ends what is running."""
-        self.cancel_checks()
         with self._lock:
-            if self._process is not None and self._process.poll() is None:
-                self.stop(self._running)
+            for _, check in self._checks:
+                check.cancel()
+            if self._is_training():
+                self._end()
 
-    def _name(self, plan: Plan, name: str) -> str:
-        return _free(safe_name(name or plan.task), _names(self.folder))
+    def _addresses(self, visitor: str) -> dict[str, str]:
+        return self._data | self.uploads.of(visitor)
 
-    def _launch(self, name: str, words: list[str]) -> None:
-        if self._process is not None and self._process.poll() is None:
+    def _owner(self, name: str) -> str:
+        """Returns the identity of the visitor whose run it is, "" for the operator's."""
+        try:
+            return self._file(name, _OWNER).read_text()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def _seen(self, visitor: str) -> list[str]:
+        """Returns the names of the runs that a visitor may see, in no order."""
+        names = dict.fromkeys((*_names(self.folder), *self._commands))
+        return [name for name in names if self._is_seen(visitor, name)]
+
+    def _is_seen(self, visitor: str, name: str) -> bool:
+        owner = self._owner(name)
+        if not owner or name in self._earlier:
+            return self._alone or (owner != "" and owner == visitor)
+        return owner == visitor
+
+    def _refuse_unknown(self, visitor: str, name: object) -> str:
+        seen = self._seen(visitor)
+        if not isinstance(name, str) or name not in seen:
+            raise UsageError(unknown_name("run", str(name)[:100], seen))
+        return name
+
+    def _refuse_while_training(self, visitor: str) -> None:
+        if not self._is_training():
+            return
+        if self._is_seen(visitor, self._running):
             raise UsageError(f"busy: {self._running} is being trained; stop it, or wait until it has ended")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        raise UsageError("busy: another visitor's run is being trained; try again when it has ended")
+
+    def _is_training(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _end(self) -> None:
+        process = self._process
+        assert process is not None
+        self._stopped.add(self._running)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOPPING)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _name(self, plan: Plan) -> str:
+        return free_name(safe_name(plan.task), [*_names(self.folder), *self._commands])
+
+    def _launch(self, name: str, words: list[str], data: str) -> None:
         self._stopped.discard(name)
-        self._running = name
-        self._commands[name] = shlex.join(["mmtune", *words])
+        self._running, self._in_use = name, data
+        self.uploads.touch(data)
         environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "120", LIMIT: str(self._limits.most_pixels)}
-        with self._output(name).open("wb") as output:
+        with self._file(name, _OUTPUT).open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mmtune.demos.train_process", *words],
                 stdin=subprocess.PIPE,  # closed when this process ends, whatever way: the run is stopped by that
@@ -302,7 +330,7 @@ class Trainer:
     def _state(self, name: str) -> str:
         process = self._process if name == self._running else None
         folder = self.folder / name
-        if (process is not None and process.poll() is None) or holder(folder) is not None:
+        if (process is not None and self._is_training()) or holder(folder) is not None:
             return "running"
         if (folder / ADAPTER).is_file() or (folder / TRAINED).is_file():
             return "done"
@@ -315,18 +343,19 @@ class Trainer:
 
         return read_recipe(folder / RECIPE, {}, []).steps if (folder / RECIPE).is_file() else None
 
-    def _output(self, name: str) -> Path:
-        return self.folder / f".{name}.{_OUTPUT}"
+    def _file(self, name: str, what: str) -> Path:
+        """Returns a file about a run, beside its folder."""
+        return self.folder / f".{name}.{what}"
 
     def _last_words(self, name: str) -> str:
-        file = self._output(name)
+        file = self._file(name, _OUTPUT)
         text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
         if _NO_MEMORY in text:
             return (
                 "the accelerator's memory is full. The page's models and this run share it: choose a smaller batch or "
                 "model, or train from the command line while the page is closed."
             )
-        return text.strip()[-_TOLD:]
+        return self.names.hide(text.strip())[-_TOLD:]
 
 
 def final_metrics(folder: Path) -> dict[str, float]:
@@ -342,9 +371,11 @@ def _names(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name != "data"]
 
 
-def _free(name: str, taken: Sequence[str]) -> str:
-    number, free = 1, name
-    while free in taken or free == "data":
-        number += 1
-        free = f"{name}-{number}"
-    return free
+def _data_of(folder: Path) -> str:
+    """Returns the address of a run's data set, "" where its recipe does not say it."""
+    from mmtune.recipe import read_recipe
+
+    try:
+        return read_recipe(folder / RECIPE, {}, []).data if (folder / RECIPE).is_file() else ""
+    except MmtuneError:
+        return ""

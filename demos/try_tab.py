@@ -25,6 +25,7 @@ from .prompts import (
 from .results import FORMS, Shown, copied_text, heading_html, message_html, tokens_html
 from .serving import BusyError
 from .theme import presence
+from .visitors import visitor_of
 
 FIRST_TASK = "detection"
 THRESHOLD = 0.3
@@ -163,7 +164,7 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
             model = answering.shelf.loaded(models[0]) if models else None
             text = build_prompt(task, classes=classes or (), question=question or "", language=language, model=model)
         except MmtuneError as error:
-            return gr.skip(), message_html(str(error))
+            return gr.skip(), message_html(answering.names.hide(error))
         return text, message_html("")
 
     def begun(task: str, models: list[str], classes: list[str] | None = None) -> list[Any]:
@@ -195,7 +196,7 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
         return [picture, classes, found.question, *rebuilt(task, classes, found.question, language, models)]
 
     def asked(
-        task: Any, picture: Any, prompt: Any, models: Any, tokens: Any, threshold: Any, form: Any
+        request: gr.Request, task: Any, picture: Any, prompt: Any, models: Any, tokens: Any, threshold: Any, form: Any
     ) -> Iterator[list[Any]]:
         """Asks the models one after the other and streams what they write. Values come as the browser sent them."""
         done: list[Shown] = []
@@ -203,7 +204,8 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
         width = len(panels[0].parts)
         empty = [part for _ in panels for part in ("", None, "")]
         wanted = models if isinstance(models, list) and models else answering.shelf.names[:1]
-        chosen = [name for name in answering.shelf.names if name in wanted][: len(panels)]
+        visitor = visitor_of(request)
+        chosen = [name for name in answering.shelf.seen(visitor) if name in wanted][: len(panels)]
         form = form if form in FORMS else FORMS[0]
         yield [
             message_html(f"asking {', '.join(chosen)} …", "working"),
@@ -216,7 +218,7 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
             one = None
             try:
                 share = checked_share(threshold, "threshold")
-                for one in answering.stream(picture, task, prompt, name, tokens):
+                for one in answering.stream(visitor, picture, task, prompt, name, tokens):
                     parts = list(quiet)
                     parts[width * number : width * (number + 1)] = [
                         heading_html(one),
@@ -226,7 +228,12 @@ def build_try_tab(answering: Answering, folder: Path) -> TryTab:
                     yield [*[gr.skip()] * 3, *parts]
             except MmtuneError as error:
                 kind = "busy" if isinstance(error, BusyError) else "error"
-                yield [message_html(str(error), kind), tuple(done), copied_text(tuple(done), form), *quiet]
+                yield [
+                    message_html(answering.names.hide(error), kind),
+                    tuple(done),
+                    copied_text(tuple(done), form),
+                    *quiet,
+                ]
                 return
             assert one is not None
             done.append(one)

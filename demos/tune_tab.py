@@ -16,12 +16,14 @@ from mmtune.reports.markup import number
 from mmtune.run_files import LOG, RECIPE
 from mmtune.training.log import metric_names
 
+from .plan import Plan, suggested
 from .prompts import TASKS, WITH_CLASSES
 from .results import escaped, message_html
 from .shelf import Shelf
 from .theme import presence
-from .training import Plan, Trainer, final_metrics, suggested
+from .training import Trainer, final_metrics
 from .try_tab import TryTab
+from .visitors import visitor_of
 
 _MOST_LINES = 60
 _EVERY = 1.5  # seconds between two looks at a run
@@ -29,10 +31,11 @@ _EVERY = 1.5  # seconds between two looks at a run
 _SETTINGS = ("val", "steps", "batch_size", "learning_rate", "lora_rank")
 
 
-def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab, folder: Path) -> None:
-    """Lays the tab out, inside a `gr.Blocks`.
+def build_tune_tab(page: gr.Blocks, trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab, folder: Path) -> None:
+    """Lays the tab out, inside a `gr.Blocks`. What belongs to a visitor is filled in when the page is loaded.
 
     Args:
+        page: The page.
         trainer: Runs and data sets.
         shelf: The models; that of a run that has ended is added.
         tabs: Of the page, to turn to the first one.
@@ -43,7 +46,8 @@ def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab,
         with gr.Column(scale=5, min_width=300):
             gr.HTML("<h2>1. Data</h2>")
             task = gr.Radio([(title, name) for name, title in TASKS.items()], value="detection", label="Task")
-            data = gr.Dropdown(list(trainer.datasets), value=trainer.datasets[0], label="Data set", elem_id="data")
+            offered = trainer.datasets("")
+            data = gr.Dropdown(list(offered), value=offered[0], label="Data set", elem_id="data")
             files = gr.File(
                 label="or upload one: a zip of its folder, or its files",
                 file_count="multiple",
@@ -85,7 +89,7 @@ def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab,
                 resume = gr.Button("Resume", interactive=False, elem_id="resume")
                 use = gr.Button("Open beside the base", interactive=False, elem_id="open")
             run = gr.Dropdown(
-                list(trainer.runs()),
+                [],
                 value=None,
                 label="Run",
                 elem_id="run",
@@ -97,37 +101,59 @@ def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab,
     settings = [val, steps, batch_size, rate, rank]
     about = [task, data, model, *settings]
 
-    def planned(task: str, data: str, model: str, *values: Any) -> Plan:
-        given = {name: value for name, value in zip(_SETTINGS, values, strict=True) if value is not None}
-        return Plan(task=task, data=trainer.address(data), model=shelf.checked(model), **given)
+    def said(error: MmtuneError) -> str:
+        return message_html(trainer.names.hide(error))
 
-    def shown_command(*values: Any) -> str:
+    def planned(visitor: str, task: str, data: str, model: str, *values: Any) -> Plan:
+        return Plan(
+            task=task,
+            data=trainer.address(visitor, data),
+            data_name=trainer.data_name(visitor, data),
+            model=shelf.place(shelf.checked(visitor, model)),
+            model_name=model,
+            **{name: value for name, value in zip(_SETTINGS, values, strict=True) if value is not None},
+        )
+
+    def loaded(request: gr.Request) -> list[Any]:
+        """Shows a visitor who comes back the data set that was used last and the run that was started last."""
+        visitor = visitor_of(request)
+        datasets, latest = trainer.datasets(visitor), trainer.latest(visitor)
+        own = [name for name in datasets if name not in offered]
+        return [
+            gr.update(choices=list(datasets), value=own[-1] if own else offered[0]),
+            gr.update(choices=_choices(trainer, visitor, latest), value=latest),
+            gr.update(choices=list(shelf.seen(visitor))),
+            *watched(latest, request),
+        ]
+
+    def shown_command(request: gr.Request, *values: Any) -> str:
         try:
-            return trainer.command(planned(*values))
+            return trainer.command(planned(visitor_of(request), *values))
         except MmtuneError as error:
-            return str(error)
+            return trainer.names.hide(error)
 
-    def uploaded(files: Sequence[str] | None) -> list[Any]:
+    def uploaded(files: Sequence[str] | None, request: gr.Request) -> list[Any]:
         if not files:
             return [gr.skip(), gr.skip()]
         try:
-            name = trainer.upload(files)
+            name = trainer.upload(visitor_of(request), files)
         except MmtuneError as error:
-            return [gr.skip(), message_html(str(error))]
+            return [gr.skip(), said(error)]
         return [
-            gr.update(choices=list(trainer.datasets), value=name),
+            gr.update(choices=list(trainer.datasets(visitor_of(request))), value=name),
             message_html(f"{name} was uploaded: check it next.", "note"),
         ]
 
-    def checked(task: str, data: str, model: str) -> list[Any]:
+    def checked(task: str, data: str, model: str, request: gr.Request) -> list[Any]:
         """Counts, names faults, draws what is taught, and fills the recipe in."""
         unknown: list[Any] = [gr.skip()] * len(settings)
         try:
             out = Path(tempfile.mkdtemp(dir=folder))
-            found = trainer.check(data, task, out)
-            plan = suggested(task, trainer.address(data), shelf.checked(model), found.usable)
+            visitor = visitor_of(request)
+            found = trainer.check(visitor, data, task, out)
+            plan = suggested(task, data, shelf.place(shelf.checked(visitor, model)), found.usable)
         except MmtuneError as error:
-            return [message_html(str(error)), "", gr.update(visible=presence(False)), *unknown]
+            return [said(error), "", gr.update(visible=presence(False)), *unknown]
         lines = found.lines
         more = [f"and {len(lines) - _MOST_LINES} more lines"] if len(lines) > _MOST_LINES else []
         text = "\n".join([*lines[:_MOST_LINES], *more])
@@ -140,14 +166,14 @@ def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab,
             *[values[name] for name in _SETTINGS],
         ]
 
-    def watched(name: str | None) -> list[Any]:
+    def watched(name: str | None, request: gr.Request) -> list[Any]:
         """Returns what a run looks like now: progress, curves, buttons, timer, command."""
         if not name:
             return ["", "", *[gr.update(interactive=False)] * 3, gr.Timer(active=False)]
         try:
-            status = trainer.status(name)
+            status = trainer.status(visitor_of(request), name)
         except MmtuneError as error:
-            return [message_html(str(error)), "", *[gr.update(interactive=False)] * 3, gr.Timer(active=False)]
+            return [said(error), "", *[gr.update(interactive=False)] * 3, gr.Timer(active=False)]
         running = status["state"] == "running"
         return [
             _progress_html(status, final_metrics(trainer.folder / name) if status["state"] == "done" else {}),
@@ -158,51 +184,54 @@ def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab,
             gr.Timer(active=running),
         ]
 
-    def started(*values: Any) -> list[Any]:
+    def started(request: gr.Request, *values: Any) -> list[Any]:
+        visitor = visitor_of(request)
         try:
-            plan = planned(*values)
-            name = trainer.start(plan)
+            name = trainer.start(visitor, planned(visitor, *values))
         except MmtuneError as error:
-            return [message_html(str(error)), gr.skip(), gr.Timer(active=False)]
+            return [said(error), gr.skip(), gr.skip()]
         return [
-            message_html(f"{name} is being trained in {trainer.folder / name}.", "note"),
-            gr.update(choices=_choices(trainer, name), value=name),
+            message_html(f"{name} is being trained.", "note"),
+            gr.update(choices=_choices(trainer, visitor, name), value=name),
             gr.Timer(active=True),
         ]
 
-    def stopped(name: str | None) -> list[Any]:
+    def stopped(name: str | None, request: gr.Request) -> list[Any]:
         try:
-            trainer.stop(name or "")
+            trainer.stop(visitor_of(request), name or "")
         except MmtuneError as error:
-            return [message_html(str(error)), *watched(name)]
+            return [said(error), *watched(name, request)]
         return [
             message_html(f"{name} was stopped; it can be resumed from its last checkpoint.", "note"),
-            *watched(name),
+            *watched(name, request),
         ]
 
-    def resumed(name: str | None) -> list[Any]:
+    def resumed(name: str | None, request: gr.Request) -> list[Any]:
         try:
-            trainer.resume(name or "")
+            trainer.resume(visitor_of(request), name or "")
         except MmtuneError as error:
-            return [message_html(str(error)), *watched(name)]
-        return [message_html(f"{name} goes on.", "note"), *watched(name)]
+            return [said(error), *watched(name, request)]
+        return [message_html(f"{name} goes on.", "note"), *watched(name, request)]
 
-    def opened(name: str | None) -> list[Any]:
+    def opened(name: str | None, request: gr.Request) -> list[Any]:
         """Adds the run's model to the first tab, beside its base, and turns to it."""
         try:
-            model = open_run(trainer, shelf, name or "")
+            visitor = visitor_of(request)
+            label = shelf.open(visitor, str(trainer.ended(visitor, name or "")))
+            model = shelf.get(visitor, label)
         except MmtuneError as error:
-            return [message_html(str(error)), *[gr.skip()] * (4 + len(first.asked_with))]
-        setup, base = model.setup, model.base
-        pair = [one for one in (base, model.name) if one in shelf.names]
+            return [said(error), *[gr.skip()] * (4 + len(first.asked_with))]
+        setup, base = model.setup, shelf.name_of(model.base)
+        seen = shelf.seen(visitor)
+        pair = [one for one in (base, label) if one in seen]
         task = setup.task if setup is not None else "detection"
         classes = list(setup.classes) if setup is not None and task in WITH_CLASSES else None
         return [
-            message_html(f"{model.name} was opened beside {base}.", "note"),
-            gr.update(choices=list(shelf.names), value=pair, visible=presence(True)),
+            message_html(f"{label} was opened beside {base or trainer.names.hide(model.base)}.", "note"),
+            gr.update(choices=list(seen), value=pair, visible=presence(True)),
             gr.update(value=task),
             gr.Tabs(selected="try"),
-            gr.update(choices=list(shelf.names)),
+            gr.update(choices=list(seen)),
             *first.begun(task, pair, classes),
         ]
 
@@ -216,7 +245,11 @@ def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab,
         show_progress="minimal",
         api_visibility="private",
     )
-    cancel.click(trainer.cancel_checks, None, None, **quick)
+
+    def cancelled(request: gr.Request) -> None:
+        trainer.cancel_checks(visitor_of(request))
+
+    cancel.click(cancelled, None, None, **quick)
     for part in about:
         part.change(shown_command, about, command, trigger_mode="always_last", **quick)
     start.click(started, about, [message, run, timer], **quick).then(watched, run, seen, **quick)
@@ -224,22 +257,12 @@ def build_tune_tab(trainer: Trainer, shelf: Shelf, tabs: gr.Tabs, first: TryTab,
     timer.tick(watched, run, seen, **quick)
     stop.click(stopped, run, [message, *seen], **quick)
     resume.click(resumed, run, [message, *seen], **quick)
+    page.load(loaded, None, [data, run, model, *seen], **quick)
     use.click(opened, run, [message, first.models, first.task, tabs, model, *first.asked_with], **quick)
 
 
-def open_run(trainer: Trainer, shelf: Shelf, name: str) -> Any:
-    """Loads the model of a run that has ended and returns it.
-
-    Raises:
-        UsageError: When it has not ended.
-    """
-    folder = str(trainer.ended(name))
-    shelf.add(folder)
-    return shelf.get(folder)
-
-
-def _choices(trainer: Trainer, name: str) -> list[str]:
-    return list(dict.fromkeys((name, *trainer.runs())))
+def _choices(trainer: Trainer, visitor: str, name: str | None) -> list[str]:
+    return list(dict.fromkeys((*([name] if name else []), *trainer.runs(visitor))))
 
 
 def _progress_html(status: dict[str, Any], final: dict[str, float]) -> str:

@@ -40,7 +40,12 @@ def unpacked(files: Sequence[str | Path], folder: Path, limits: Limits = LIMITS)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    inside = [entry for entry in folder.iterdir() if entry.name != "__MACOSX"]
+    return data_root(folder)
+
+
+def data_root(folder: Path) -> Path:
+    """Returns where an unpacked data set begins: the folder, or the single one in it."""
+    inside = [entry for entry in folder.iterdir() if entry.name != "__MACOSX"] if folder.is_dir() else []
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
 
 

@@ -58,8 +58,14 @@ def demo(
     # The page and the run that it trains share an accelerator: neither may take its memory before it needs it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
+    from mmtune.models.load import check_name
+
+    for name in names:
+        check_name(name)
+
     from mmtune.demos.app import Settings, serve  # pyright: ignore[reportMissingImports]
     from mmtune.demos.limits import Limits  # pyright: ignore[reportMissingImports]
+    from mmtune.demos.path_names import offered  # pyright: ignore[reportMissingImports]
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` sets it
@@ -77,7 +83,7 @@ def demo(
             training=not public or bool(users),
             runs=runs,
             limits=Limits(most_pixels=max_pixels, pixels=min(max_pixels, Limits.pixels)),
-            data={address: address for address in data or ()},
+            data=offered(data or ()),
             base=base,
             force_base=force_base,
         )

@@ -137,18 +137,38 @@ def _found(
         return _load_preset(str(folder), text, precision)
     if text.startswith(_SCHEMES) or text in preset_names():
         return _load_preset(text, text, precision)
+    raise _unknown(text, folder)
+
+
+def check_name(name: str) -> None:
+    """Refuses a name that `load` would not know. No weights are read and nothing is downloaded.
+
+    Raises:
+        ModelError: As `load` raises it. Addresses with a scheme pass: they are looked up when they are loaded.
+    """
+    if name == "tiny" or name.startswith((SCHEME, *_SCHEMES)):
+        return
+    folder = Path(name)
+    marks = (RECIPE, CONFIG, CHECKPOINT)
+    known = any((folder / mark).is_file() for mark in marks) or is_checkpoint(folder)
+    if not (known or (name.lower().endswith(SUFFIX) and folder.is_file()) or name in preset_names()):
+        raise _unknown(name, folder)
+
+
+def _unknown(text: str, folder: Path) -> ModelError:
+    """Returns the error of a name by which no model is found."""
     if folder.is_file():
-        raise ModelError(
+        return ModelError(
             f"{text}: expected the folder of a model or a {SUFFIX} file, found another file: name its folder"
         )
     if folder.exists():
-        raise ModelError(
+        return ModelError(
             f"{text}: expected a run folder (with {RECIPE}), a PEFT adapter (with {CONFIG}), or a Hugging Face "
             f"checkpoint or Keras preset (with {CHECKPOINT}), found none of them"
         )
     close = difflib.get_close_matches(text, ["tiny", *preset_names()], n=1)
     guess = f"did you mean '{close[0]}'? " if close else ""
-    raise ModelError(f"unknown model '{text}': {guess}there is no such folder either; `mmtune models` lists the names")
+    return ModelError(f"unknown model '{text}': {guess}there is no such folder either; `mmtune models` lists the names")
 
 
 def _fetched(address: str) -> Path:

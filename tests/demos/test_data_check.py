@@ -71,7 +71,7 @@ def test_a_check_is_cancelled_and_another_begins(tmp_path):
 
     def look():
         try:
-            trainer.check("large", "detection", tmp_path / "out")
+            trainer.check("me", "large", "detection", tmp_path / "out")
         except (DataError, UsageError) as error:
             said.append(str(error))
 
@@ -80,12 +80,15 @@ def test_a_check_is_cancelled_and_another_begins(tmp_path):
         thread.start()
     while not said:  # of three at once, the last is told to wait
         time.sleep(0.05)
-    trainer.cancel_checks()
+    trainer.cancel_checks("another")
+    time.sleep(0.5)
+    assert len(said) == 1
+    trainer.cancel_checks("me")
     for thread in threads:
         thread.join(60)
     assert said[0].startswith("busy")
     assert said[1:] == ["the check was cancelled"] * 2
-    assert trainer.check("small", "detection", tmp_path / "again").usable == 2
+    assert trainer.check("me", "small", "detection", tmp_path / "again").usable == 2
 
 
 def test_a_scanned_receipt_is_looked_over(tmp_path):

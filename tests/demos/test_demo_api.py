@@ -2,7 +2,10 @@
 
 import io
 import json
+import sys
 import threading
+import time
+import zipfile
 from pathlib import Path
 
 import httpx
@@ -15,6 +18,8 @@ from servers import served
 from test_limits import png_bomb
 
 import mmtune
+from mmtune.data.convert import convert
+from mmtune.data.dataset import Dataset
 from mmtune.predicting import predict
 
 DOCUMENTED = {
@@ -211,6 +216,83 @@ def test_a_run_is_started_watched_and_stopped(client):
             client.predict(argument, api_name=function)
     with pytest.raises(AppError, match="unknown data set"):
         client.predict("/etc", "detection", api_name="/train_start")
+
+
+def test_two_visitors_have_data_sets_and_runs_of_their_own(server, tmp_path):
+    """The second waits until the first one's run is stopped; who comes back with the cookie finds it again."""
+    convert(Dataset(tuple(mmtune.read("shapes?n=4&max_objects=1", task="detection")), ()), tmp_path / "secret", "coco")
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        for file in (tmp_path / "secret").rglob("*"):
+            archive.write(file, file.relative_to(tmp_path / "secret"))
+    told = []
+
+    def visit(**settings):
+        client = Client(server.url, verbose=False, download_files=False, **settings)
+
+        def call(function, *arguments):
+            try:
+                told.append(client.predict(*arguments, api_name=f"/{function}"))
+            except AppError as error:
+                told.append(str(error))
+            return told[-1]
+
+        return client, call
+
+    def settled(call, run):
+        while (status := call("train_status", run))["state"] == "running":
+            time.sleep(0.5)
+        return status
+
+    first, ann = visit()
+    _, bob = visit()
+    many = ("detection", "tiny", 5000, 2, 0.0, 2, 0.0)
+    for call in (ann, bob):
+        assert call("train_data", [handle_file(tmp_path / "mine.zip")]) == {"data": "mine"}
+    run = ann("train_start", "mine", *many)["run"]
+    command = ann("train_status", run)["command"]
+    assert command.startswith("mmtune train --task detection --data 'mine?confined=1' --model tiny --out detection")
+    assert (
+        bob("train_start", "mine", *many) == "busy: another visitor's run is being trained; try again when it has ended"
+    )
+    for function in ("train_status", "train_stop", "train_resume"):
+        assert bob(function, run).startswith(f"unknown run '{run}'")
+    # The first closes the program, and comes back with the cookie that it kept.
+    _, later = visit(httpx_kwargs={"cookies": dict(first.cookies)})
+    assert later("train_status", run)["state"] == "running"
+    assert later("train_stop", run)["state"] == "stopped"
+    other = bob("train_start", "mine", *many)["run"]
+    assert other != run
+    assert (
+        ann("train_start", "mine", *many) == "busy: another visitor's run is being trained; try again when it has ended"
+    )
+    assert bob("train_stop", other)["state"] == "stopped"
+    # What cannot be trained on is said by the run's process, and all else that is wrong by the page's.
+    (tmp_path / "bad.jsonl").write_text(f'{{"image": "{tmp_path}/secret/x.png", "suffix": "x"}}\nno JSON\n')
+    (tmp_path / "broken.zip").write_bytes(b"none")
+    bad = bob("train_data", [handle_file(tmp_path / "bad.jsonl")])["data"]
+    failed = settled(bob, bob("train_start", bad, "ocr")["run"])
+    assert failed["state"] == "failed"
+    assert f"{bad}/bad.jsonl" in failed["message"]
+    for arguments in (
+        ("train_data", []),
+        ("train_data", [handle_file(tmp_path / "broken.zip")]),
+        ("train_start", "x", "ocr"),
+    ):
+        bob(*arguments)
+    bob("predict", None, "ocr", "", str(tmp_path), 0)
+    for call in (ann, bob):
+        call("models")
+    told += [httpx.get(f"{server.url}{path}").text for path in ("", "config", "gradio_api/info")]
+    written = json.dumps(told)
+    own = (
+        server.settings.runs,
+        Path.cwd(),
+        Path.home(),
+        Path(mmtune.__file__).parent,
+        Path(sys.prefix),
+        "site-packages",
+    )
+    assert [str(path) for path in own if str(path) in written] == []
 
 
 def test_only_who_knows_the_password_comes_in(tmp_path):

@@ -15,6 +15,7 @@ from mmtune.data.dataset import Dataset
 from mmtune.data.read import split_off
 from mmtune.demos import HOME
 from mmtune.demos.prompts import TASKS
+from mmtune.recipe import read_recipe
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CONTRAST = "\n".join(Path(__file__).with_name("contrast.js").read_text().splitlines()[1:])
@@ -244,14 +245,15 @@ def test_a_model_is_taught_from_an_uploaded_folder(visit, server, browser, tmp_p
     begun.assert_readable()
     run = server.settings.runs / "detection"
     assert (run / "recipe.toml").is_file()
-    data = mmtune.read(server.trainer.address("photos"), task="detection")
+    assert str(server.settings.runs) not in page.content()
+    data = mmtune.read(read_recipe(run / "recipe.toml", {}, []).data, task="detection")
     _, held_out = split_off(data, 0.2, 0)
     before = mmtune.evaluate("tiny", task="detection", data=held_out, verbose=False).metrics["AP"]
     after = mmtune.evaluate(str(run), task="detection", data=held_out, verbose=False).metrics["AP"]
     assert after > before + 0.1
     assert f"AP {after:.3f}" in page.locator("#progress").inner_text()
     page.locator("#open").click()
-    page.locator("#models").get_by_text(str(run)).wait_for()
+    page.locator("#models").get_by_text("detection", exact=True).wait_for()
     begun.ask()
     begun.answered(1)
     assert begun.elsewhere == []
@@ -262,6 +264,53 @@ def test_a_model_is_taught_from_an_uploaded_folder(visit, server, browser, tmp_p
         later.ask()
         later.answered(1)
         later.context.close()
+
+
+def test_who_closes_the_browser_finds_run_data_and_model_again(browser, tmp_path):
+    """Two visitors: one starts a run and closes the page, the other is told to wait, and sees nothing of it."""
+    data = photos(tmp_path)
+    with served(tmp_path / "runs") as server:
+        ann, bob = Visit(browser, server), Visit(browser, server)
+
+        def tune(page):
+            page.get_by_role("tab", name="Fine-tune").click()
+
+        for one in (ann, bob):
+            tune(one.page)
+            one.page.set_input_files("#files input[type=file]", data)
+            one.page.locator("#tune-message").get_by_text("photos was uploaded").wait_for()
+        ann.page.locator("#steps input").fill("5000")
+        ann.page.locator("#steps input").press("Tab")
+        ann.page.locator("#start").click()
+        ann.page.locator("#tune-message").get_by_text("is being trained").wait_for()
+        bob.page.locator("#start").click()
+        bob.page.locator("#tune-message").get_by_text("busy: another visitor's run").wait_for()
+        ann.page.close()
+        again = ann.context.new_page()
+        again.set_default_timeout(120 * SECOND)
+        again.goto(server.url, wait_until="commit")
+        tune(again)
+        again.locator("#progress").get_by_text("detection").wait_for()
+        assert again.locator("#run input").input_value() == "detection"
+        assert again.locator("#data input").input_value() == "photos"
+        again.locator("#stop-run:enabled").click()
+        again.locator("#tune-message").get_by_text("was stopped").wait_for()
+        bob.page.locator("#steps input").fill("2")
+        bob.page.locator("#steps input").press("Tab")
+        bob.page.locator("#start").click()
+        bob.page.locator("#tune-message").get_by_text("detection-2 is being trained").wait_for()
+        bob.page.locator("#progress").get_by_text("done, step 2 of 2").wait_for(timeout=600 * SECOND)
+        bob.page.locator("#open").click()
+        bob.page.locator("#models").get_by_text("detection-2", exact=True).wait_for()
+        for page, sees in ((bob.page, True), (again, False)):
+            page.reload(wait_until="commit")
+            tune(page)
+            page.locator("#progress").get_by_text("detection-2" if sees else "stopped, step").wait_for()
+            assert page.locator("#models").get_by_text("detection-2", exact=True).count() == sees
+            assert str(tmp_path) not in page.content()
+        for one in (ann, bob):
+            assert one.faults == []
+            one.close()
 
 
 @pytest.fixture

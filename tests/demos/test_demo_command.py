@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,11 @@ from mmtune.cli import main
         (["--allow-host", "example.org:80"], "without port"),
         (["--allow-frame", "*"], "expected an origin"),
         (["--host", "203.0.113.7", "--public"], "cannot listen on 203.0.113.7"),
+        (["tiny", "nosuch"], "unknown model 'nosuch'"),
+        (["tniy"], "did you mean 'tiny'?"),
+        (["none.gguf"], "unknown model 'none.gguf'"),
+        ([str(Path(__file__).parent)], "expected a run folder"),
+        ([__file__], "expected the folder of a model"),
     ],
 )
 def test_refused(words, said, capsys):

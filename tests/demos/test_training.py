@@ -2,13 +2,15 @@
 
 import json
 import shlex
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from mmtune.cli.train import train
 from mmtune.data.read import read
-from mmtune.demos.training import Plan, Trainer, final_metrics, suggested
+from mmtune.demos.plan import Plan, suggested
+from mmtune.demos.training import Trainer, final_metrics
 from mmtune.errors import DataError, UsageError
 from mmtune.registry import task_names
 
@@ -58,39 +60,39 @@ def test_names_of_others_are_refused(tmp_path):
     trainer = Trainer(tmp_path, {"mine": "shapes"})
     for name in ("/etc", "../..", "shapes:train", "", None, ["mine"]):
         with pytest.raises(UsageError, match="unknown data set"):
-            trainer.address(name)
-        with pytest.raises(UsageError, match="unknown run"):
-            trainer.status(name)
-        with pytest.raises(UsageError):
-            trainer.stop(name)
-        with pytest.raises(UsageError):
-            trainer.resume(name)
+            trainer.address("me", name)
+        for function in (trainer.status, trainer.stop, trainer.resume, trainer.ended):
+            with pytest.raises(UsageError, match="unknown run"):
+                function("me", name)
 
 
 def test_a_data_set_is_looked_over(tmp_path):
     trainer = Trainer(tmp_path, {"scenes": "shapes:val?n=3"})
-    report = trainer.check("scenes", "detection", tmp_path / "shown")
+    report = trainer.check("me", "scenes", "detection", tmp_path / "shown")
     assert (report.records, report.usable, len(report.overlays)) == (3, 3, 3)
     (tmp_path / "a.jsonl").write_text('{"messages": [{"role": "user", "content": "x"}]}\n')
-    name = trainer.upload([tmp_path / "a.jsonl"])
+    name = trainer.upload("me", [tmp_path / "a.jsonl"])
     with pytest.raises(DataError):
-        trainer.check(name, "instruct", tmp_path / "none")
+        trainer.check("me", name, "instruct", tmp_path / "none")
 
 
 def test_an_uploaded_data_set_is_confined_to_its_folder(tmp_path):
-    """In the check, in the command that is shown, and by that in the run's recipe, from which it is resumed."""
+    """In the check and in the run's command, by that in its recipe, from which it is resumed, and in what is shown."""
     for name in ("secret.jpg", "b.jpg"):
         Image.new("RGB", (8, 6)).save(tmp_path / name)
     rows = [{"image": str(tmp_path / "secret.jpg"), "suffix": "a"}, {"image": "b.jpg", "suffix": "b"}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     trainer = Trainer(tmp_path / "runs", {})
-    name = trainer.upload([tmp_path / "a.jsonl", tmp_path / "b.jpg"])
-    report = trainer.check(name, "ocr", tmp_path / "shown")
+    name = trainer.upload("me", [tmp_path / "a.jsonl", tmp_path / "b.jpg"])
+    report = trainer.check("me", name, "ocr", tmp_path / "shown")
     assert report.records == 1
     assert any("missing picture" in line for line in report.lines)
-    command = trainer.command(suggested("ocr", trainer.address(name), "tiny", 1))
-    words = shlex.split(command)
+    plan = replace(suggested("ocr", trainer.address("me", name), "tiny", 1), data_name=trainer.data_name("me", name))
+    words = plan.words("out")
     assert len(read(words[words.index("--data") + 1], task="ocr")) == 1
+    shown = shlex.split(trainer.command(plan))
+    assert shown[shown.index("--data") + 1] == "upload?confined=1"
+    assert shown[shown.index("--out") + 1] == "ocr"
 
 
 def test_scores_are_those_of_the_run(tmp_path):

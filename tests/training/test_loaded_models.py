@@ -292,7 +292,7 @@ def test_a_server_shares_the_weights_that_adapters_were_trained_on(tmp_path, che
     for name, precision in (("a", "bfloat16"), ("b", "bfloat16"), ("c", "float32")):
         train(mmtune.load(checkpoint, precision=precision), tmp_path / name, scenes, steps=1, **ADAPTER)
     shelf = Shelf([str(tmp_path / name) for name in "abc"])
-    a, b, c = (shelf.get(name) for name in shelf.names)
+    a, b, c = (shelf.get("", name) for name in shelf.names)
     assert a.backbone is b.backbone
     assert a.backbone is not c.backbone
     for model in (a, b, c):

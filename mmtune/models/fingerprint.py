@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mmtune.codecs.boxes import LOCATION_TOKENS, SEGMENT_TOKENS
 from mmtune.data.json_files import load_json
 from mmtune.errors import DataError, ModelError
 from mmtune.files import write_json
@@ -253,7 +254,9 @@ def _vocabulary(tokenizer: Tokenizer) -> dict[str, Any]:
     spelled = ((token, piece) for token, piece in enumerate(tokenizer.pieces()) if not _NO_TEXT.fullmatch(piece))
     lines = [f"{token} {piece.replace('▁', ' ')}" for token, piece in spelled if piece]
     digest = hashlib.sha256("\0".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
-    special = {name: getattr(tokenizer, name) for name in ("bos", "eos", "loc", "seg")}
+    special = {"bos": tokenizer.bos, "eos": tokenizer.eos}
+    # Whether the others follow in a row is asked by the tasks that need them.
+    special |= {"loc": tokenizer.find(LOCATION_TOKENS[0]), "seg": tokenizer.find(SEGMENT_TOKENS[0])}
     return {"pieces": len(lines), "sha256": digest, **special}
 
 

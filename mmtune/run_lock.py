@@ -19,6 +19,9 @@ from mmtune.errors import UsageError
 LOCK = "train.lock"
 """The file's name in the run's folder; there while a process trains in it."""
 
+_PATIENCE = 0.5
+"""Seconds for which a lock is tried: `holder` takes it for a moment when it looks."""
+
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -85,15 +88,18 @@ def _taken(file: Path) -> tuple[int, str | None]:
 
 def _locked(descriptor: int, file: Path) -> dict[str, Any]:
     """Locks a file and returns what the one before wrote into it, if anything."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        found = _read(descriptor)
-        if error.errno not in _UNSUPPORTED:
-            raise _busy(file, found) from error
-        if _is_alive(found):  # a file system without locks: what is written must do
-            raise _busy(file, found) from error
-    return _read(descriptor)
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            supported = error.errno not in _UNSUPPORTED
+            if supported and time.monotonic() < until:
+                time.sleep(_PATIENCE / 10)
+                continue
+            if supported or _is_alive(_read(descriptor)):  # without locks, what is written must do
+                raise _busy(file, _read(descriptor)) from error
+        return _read(descriptor)
 
 
 def _busy(file: Path, found: dict[str, Any]) -> UsageError:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -50,6 +51,29 @@ def test_the_lock_of_a_killed_process_is_taken_over_with_a_word(tmp_path):
     tmp_path.mkdir(exist_ok=True)
     with run_lock(tmp_path) as taken_over:
         assert taken_over is None
+
+
+def test_who_only_looks_keeps_nobody_out(tmp_path):
+    ended = threading.Event()
+
+    def look():
+        while not ended.is_set():
+            holder(tmp_path)
+
+    (tmp_path / "made").touch()
+    (tmp_path / LOCK).touch()
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(50):
+            with run_lock(tmp_path):
+                pass
+            (tmp_path / LOCK).touch()
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_it_is_gone_when_the_process_ends(tmp_path):

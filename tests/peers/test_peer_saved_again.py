@@ -43,7 +43,7 @@ def test_it_is_saved_in_the_form_of_transformers(models):
     model, again = models
     assert not (again / "tokenizer.model").exists()
     added = json.loads((again / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
-    assert {"<mask>", "<image>", "<loc0000>"} <= {token["content"] for token in added}
+    assert {"<image>", "<loc0000>"} <= {token["content"] for token in added}
     assert max(token["id"] for token in added) >= model.spec.text.vocabulary_size
     assert transformers.AutoTokenizer.from_pretrained(again)("cat").input_ids[0] != model.tokenizer.bos
 

@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from default_signals import start
 from gradio_client import Client
 
 from mmtune.run_lock import holder
@@ -18,7 +19,7 @@ class Page:
 
     def __init__(self, runs):
         words = ["demo", "--port", "0", "--runs", str(runs), "--data", "shapes:train?n=4&max_objects=1"]
-        self.process = subprocess.Popen([sys.executable, "-m", "mmtune", *words], stdout=subprocess.PIPE, text=True)
+        self.process = start([sys.executable, "-m", "mmtune", *words], stdout=subprocess.PIPE)
         self.client = Client(self.process.stdout.readline().split("open ")[1].split()[0], verbose=False)
 
     def wait_for_step(self, run, step):

@@ -49,9 +49,9 @@ def test_a_picture_as_stored_is_not_the_picture_upright(tmp_path):
     Image.new("RGB", (8, 4)).save(file, exif=exif)
     upright, stored, bare = FilePicture(file), FilePicture(file, upright=False), BytesPicture(file.read_bytes(), "b")
     assert upright.open().size != stored.open().size
-    disk = DiskStore(tmp_path / "kept", "tower", (2, 3), np.dtype(np.float32))
+    disk = DiskStore(tmp_path / "kept", "tower", (2, 3), np.dtype(np.float32), limit=1e6)
     memory = MemoryStore((2, 3), np.dtype(np.float32))
     for store in (disk, memory):
         assert store.key(upright) != store.key(stored)
     assert disk.key(upright) == disk.key(bare)
-    assert disk.key(upright) != DiskStore(tmp_path, "other", (2, 3), np.dtype(np.float32)).key(upright)
+    assert disk.key(upright) != DiskStore(tmp_path, "other", (2, 3), np.dtype(np.float32), limit=1e6).key(upright)

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from default_signals import start
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
@@ -48,7 +49,7 @@ def resumed(folder):
 
 def begun(folder, words=RUN):
     """Returns the process of a run that goes on to `folder`."""
-    return subprocess.Popen([*words, "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start([*words, "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def wait_until(process, true):

@@ -12,8 +12,8 @@ from commands import run as command
 from safetensors.numpy import load_file
 
 import mmtune
-from demos.shelf import Shelf
 from mmtune import api
+from mmtune.demos.shelf import Shelf
 from mmtune.errors import MmtuneError, RecipeError, UsageError
 from mmtune.files import save_tensors
 from mmtune.model import Model

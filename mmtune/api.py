@@ -131,14 +131,16 @@ def train_recipe(
     Raises:
         UsageError: When another process trains in `recipe.out`.
     """
-    from mmtune.hosts import is_first
+    from mmtune.distributed.processes import is_main_process
     from mmtune.run_lock import run_lock
     from mmtune.training.display import Display
+    from mmtune.training.run_agreement import agree_on_recipe
 
     display = Display(quiet=not verbose)
-    with run_lock(Path(recipe.out)) if is_first() else nullcontext() as taken_over:
+    with run_lock(Path(recipe.out)) if is_main_process() else nullcontext() as taken_over:
         if taken_over:
             display.note(taken_over)
+        agree_on_recipe(recipe, model, {"resume": resume, "force_base": force_base})
         return _train(recipe, model, data, val, resume, force_base, display, stop)
 
 
@@ -154,7 +156,8 @@ def _train(
 ) -> Run:
     from jax import device_count
 
-    from mmtune.hosts import several
+    from mmtune.distributed.processes import is_distributed
+    from mmtune.distributed.worker import worker
     from mmtune.sharding.mesh import distributed
     from mmtune.training.fit import fit
 
@@ -162,14 +165,16 @@ def _train(
         raise UsageError(f"{recipe.out} already holds a run: resume it with --resume, or choose another --out")
     if recipe.mesh is not None and isinstance(model, Model):
         raise UsageError("mesh: weights are placed as they are loaded, so give the model by its name")
+    worker().begin("start", "reading the data")
     training = _dataset(recipe.data if data is None else data, recipe)
     validation = _validation(recipe.val if val is None else val, training, recipe)
     if isinstance(validation, tuple):
         training, validation = validation
     recipe = replace(recipe, classes=recipe.classes or training.classes)
-    if recipe.mesh is None and several():
+    if recipe.mesh is None and is_distributed():
         recipe = replace(recipe, mesh=f"data={device_count()}")
     with distributed(recipe.mesh):
+        worker().begin("start", "loading the model")
         held = _model(model or recipe.model, recipe, resume, force_base)
         recipe = replace(recipe, quantize=held.quantized, weights=held.dtype)
         spec = held.spec

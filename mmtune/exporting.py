@@ -14,9 +14,9 @@ import numpy as np
 
 from mmtune.data.batch import Row, collate
 from mmtune.data.pixels import RESAMPLING
+from mmtune.distributed.processes import is_main_process
 from mmtune.errors import ModelError, UsageError, unknown_name
 from mmtune.files import publish, write_json, write_text
-from mmtune.hosts import is_first
 from mmtune.model_card import CARD, model_card
 from mmtune.models.config_files import read_object
 from mmtune.models.fingerprint import write_fingerprint
@@ -130,7 +130,7 @@ def _adapter(model: "Model", folder: Path, _: str) -> float:
     load_adapter(again, file)
     with _folded(model, False):
         tree, found = values(model.variables), model.fingerprint()
-    if is_first():
+    if is_main_process():
         write_fingerprint(found, folder)
     return _apart(model, (tree, model.lora.adapter()), (tree, again.adapter()))
 

@@ -12,7 +12,7 @@ from mmtune.errors import MmtuneError, RecipeError
 from mmtune.files import write_text
 from mmtune.models.lora_config import LoRA
 from mmtune.registry import task_class
-from mmtune.settings import assign, build, number_problems, plain
+from mmtune.settings import assign, build, flat, number_problems, plain
 from mmtune.sharding.mesh import mesh_problems
 
 if TYPE_CHECKING:
@@ -347,9 +347,9 @@ def resumed(stored: Recipe, given: Mapping[str, Any]) -> Recipe:
     Raises:
         RecipeError: With every key that differs.
     """
-    old = dict(_flat(plain(stored)))
+    old = dict(flat(plain(stored)))
     problems = []
-    for key, value in _flat(given):
+    for key, value in flat(given):
         was = old.get(key)
         if key not in ("out", "mesh") and not _same(was, value):
             problems.append(
@@ -358,13 +358,6 @@ def resumed(stored: Recipe, given: Mapping[str, Any]) -> Recipe:
     if problems:
         raise RecipeError(problems)
     return replace(stored, out=str(given.get("out", stored.out)), mesh=given.get("mesh", stored.mesh))
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs = []
-    for key, value in table.items():
-        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
-    return pairs
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -112,6 +112,18 @@ def plain(settings: Any) -> dict[str, Any]:
     return table
 
 
+def flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Returns the values of a table and of those in it, by keys with dots.
+
+    >>> flat({"seed": 1, "optimizer": {"clip": 0.5}})
+    [('seed', 1), ('optimizer.clip', 0.5)]
+    """
+    pairs = []
+    for key, value in table.items():
+        pairs += flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
+    return pairs
+
+
 def assign(table: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     """Returns the table with `key=value` assignments made; dots lead into nested tables, values are read as TOML.
 

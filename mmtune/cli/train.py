@@ -1,15 +1,22 @@
 """`mmtune train`."""
 
+import math
+import os
 import sys
 import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from mmtune.cli.base_options import Base, ForceBase
 from mmtune.errors import MmtuneError, UsageError
 from mmtune.run_files import RECIPE
+
+if TYPE_CHECKING:
+    from mmtune.distributed.cluster_env import Cluster
+    from mmtune.recipe import Recipe
 
 
 def train(
@@ -39,19 +46,17 @@ def train(
     ] = None,
     base: Base = None,
     force_base: ForceBase = False,
+    join_seconds: Annotated[
+        float, typer.Option(help="With several processes: how long to wait until all have come.")
+    ] = 300,
+    wait_seconds: Annotated[
+        float, typer.Option(help="With several processes: how long one of them may make no progress.")
+    ] = 1800,
 ) -> None:
     """Fine-tune a model on a data set; the run folder holds everything it made.
 
     A run that was cut goes on with `mmtune train --out RUN --resume`. SIGTERM and Ctrl-C save a checkpoint first.
     """
-    if full and lora_rank is not None:
-        raise UsageError("--full trains all weights and --lora-rank an adapter: give one of them")
-    if steps is not None and epochs is not None:
-        raise UsageError("--steps and --epochs both say how long to train: give one of them")
-
-    from mmtune.recipe import Recipe, read_recipe, read_table, resumed
-    from mmtune.settings import build
-
     changes = {
         "task": task,
         "data": data,
@@ -69,47 +74,108 @@ def train(
     }
     assignments = [] if lora_rank is None else [f"lora.rank={lora_rank}"]
     assignments += [] if codec is None else [f"options.codec={codec}"]
-    table = read_table(recipe, changes, assignments + (set_ or []))
+
+    def choose() -> "Recipe":
+        if full and lora_rank is not None:
+            raise UsageError("--full trains all weights and --lora-rank an adapter: give one of them")
+        if steps is not None and epochs is not None:
+            raise UsageError("--steps and --epochs both say how long to train: give one of them")
+        for name, seconds in (("--join-seconds", join_seconds), ("--wait-seconds", wait_seconds)):
+            if not 0 < seconds < math.inf:
+                raise UsageError(f"{name}: expected a number above 0, got {seconds:g}")
+        return _recipe(recipe, changes, assignments + (set_ or []), resume)
+
+    from mmtune.distributed.cluster_env import detect_cluster
+    from mmtune.distributed.worker import is_worker
+
+    cluster = None if is_worker() else detect_cluster(os.environ)
+    if cluster is None:
+        _train(choose(), resume, force_base, debug_nans)
+    else:
+        flags = {"--resume": resume, "--force-base": force_base, "--debug-nans": debug_nans}
+        raise typer.Exit(_supervise(cluster, choose, flags, join_seconds, wait_seconds))
+
+
+def _recipe(file: Path | None, changes: Mapping[str, Any], assignments: list[str], resume: bool) -> "Recipe":
+    """Returns the recipe that was asked for, or that of the run that is resumed."""
+    from mmtune.recipe import Recipe, read_recipe, read_table, resumed
+    from mmtune.settings import build
+
+    table = read_table(file, changes, assignments)
     if resume:
         run = Path(table.get("out", "")) / RECIPE
         if not table.get("out") or not run.is_file():
             raise UsageError(f"--resume: {table.get('out') or 'no --out given'} holds no run to go on with")
-        chosen = resumed(read_recipe(run, {}, []), table)
-    else:
-        if epochs is not None:
-            table.pop("steps", None)  # of the recipe file: the command line's word goes before it
-        chosen = build(Recipe, table)
+        return resumed(read_recipe(run, {}, []), table)
+    if changes["epochs"] is not None:
+        table.pop("steps", None)  # of the recipe file: the command line's word goes before it
+    return build(Recipe, table)
 
-    from mmtune.cluster import join
 
-    several = join()  # before anything is computed
+def _supervise(
+    cluster: "Cluster", choose: "Callable[[], Recipe]", flags: dict[str, bool], join: float, wait: float
+) -> int:
+    """Trains as one of several processes, in a child process, and returns the exit code of all."""
+    from mmtune.distributed.agreement import stated, versions
+    from mmtune.distributed.supervisor import Limits, supervise
+    from mmtune.settings import plain
+
+    try:
+        recipe = choose()
+    except MmtuneError as error:
+        return supervise(cluster, {}, None, Limits(join, wait), str(error))
+    statement = versions() | stated(plain(recipe) | flags)
+    return supervise(cluster, statement, Path(recipe.out), Limits(join, wait))
+
+
+def _train(recipe: "Recipe", resume: bool, force_base: bool, debug_nans: bool) -> None:
+    """Trains in this process, alone or as a worker among several."""
+    from mmtune.distributed.worker import is_worker, start_worker, worker
+
+    if is_worker():
+        start_worker()  # before anything is computed
 
     from mmtune.api import train_recipe
-    from mmtune.hosts import is_first
-    from mmtune.training.stopping import HostsStop, Stop, Stopped
-    from mmtune.watcher import await_verdict, part
+    from mmtune.distributed.processes import is_main_process
+    from mmtune.training.stopping import DistributedStop, Stop, Stopped
 
     if debug_nans:
         import jax
 
         jax.config.update("jax_debug_nans", True)
+    stop = DistributedStop() if worker().supervised else Stop()
     try:
-        stop = HostsStop() if several else Stop()
-        train_recipe(chosen, resume=resume, force_base=force_base, stop=stop, verbose=is_first())
+        train_recipe(recipe, resume=resume, force_base=force_base, stop=stop, verbose=is_main_process())
     except Stopped as stopped:
-        if is_first():
+        if is_main_process():
             print(stopped, file=sys.stderr)
-        part(0, "")
         raise typer.Exit(stopped.exit_code) from None
-    except MmtuneError as error:
-        if several:
-            print(f"mmtune: {error}", file=sys.stderr)
-        part(2, str(error))
+    except (Exception, KeyboardInterrupt) as error:
+        if worker().supervised:
+            _end_worker(error)
         raise
-    except Exception as error:
-        if several:
-            await_verdict(error)
-            traceback.print_exc()
-        part(1, repr(error))
-        raise
-    part(0, "")
+
+
+def _end_worker(error: BaseException) -> NoReturn:
+    """Ends this worker with what is wrong, which the other processes are told."""
+    from mmtune.distributed.processes import say
+    from mmtune.distributed.worker import worker
+
+    if isinstance(error, KeyboardInterrupt):  # by the supervisor, which knows why
+        worker().exit(130)
+    if isinstance(error, MmtuneError):
+        worker().fail(str(error), 2)
+        say(str(error))
+        worker().exit(2)
+    if _is_of_exchange(error):
+        worker().wait_for_peer_failure()
+    worker().fail(f"ended: {(str(error).strip().splitlines() or [repr(error)])[0]}", 1)
+    traceback.print_exc()
+    worker().exit(1)
+
+
+def _is_of_exchange(error: BaseException) -> bool:
+    """Whether an error may come from an exchange with a process that has died: then another process is to be named."""
+    import jax
+
+    return isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)

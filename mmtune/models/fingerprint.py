@@ -18,9 +18,9 @@ import numpy as np
 
 from mmtune.codecs.boxes import LOCATION_TOKENS, SEGMENT_TOKENS
 from mmtune.data.json_files import load_json
+from mmtune.distributed.processes import fetch_global_array
 from mmtune.errors import DataError, ModelError
 from mmtune.files import write_json
-from mmtune.hosts import whole
 from mmtune.models.modules import kernel_index, linear_kernels, matrix_shape
 from mmtune.models.quantized import GROUP, Quantized
 from mmtune.models.spec import ModelSpec
@@ -235,7 +235,7 @@ def _picked(variable: Any, index: tuple[np.ndarray, ...]) -> np.ndarray:
     on_cpu = isinstance(array, jax.Array) and [device.platform for device in array.devices()] == ["cpu"]
     if on_cpu or not isinstance(array, jax.Array):
         return np.asarray(array)[index].astype(np.float64)  # it is read where it lies
-    return whole(_take(array, index)).astype(np.float64)
+    return fetch_global_array(_take(array, index)).astype(np.float64)
 
 
 @jax.jit

@@ -6,7 +6,7 @@ import jax
 import keras
 import numpy as np
 
-from mmtune.hosts import whole
+from mmtune.distributed.processes import fetch_global_array
 from mmtune.models.linear import Adapter
 from mmtune.models.lora_config import LoRA
 from mmtune.models.modules import linear_kernels, matrix_shape, select, to_kernel, to_matrix
@@ -46,7 +46,7 @@ class LoraWeights(keras.layers.Layer):
             }
             if config.dora:
                 matrix = to_matrix(spec, path, wide_array(kernels[path]))
-                lengths = np.linalg.norm(np.asarray(whole(matrix), "float32"), axis=0)
+                lengths = np.linalg.norm(np.asarray(fetch_global_array(matrix), "float32"), axis=0)
                 weights["magnitude"] = self._weight(path, "magnitude", (outputs,), "ones")
                 weights["magnitude"].assign(lengths)
             self.table[path] = weights
@@ -65,7 +65,7 @@ class LoraWeights(keras.layers.Layer):
     @property
     def fresh(self) -> bool:
         """Whether it changes nothing, as when it was made."""
-        return not any(np.any(whole(weights["b"].value)) for weights in self.table.values())
+        return not any(np.any(fetch_global_array(weights["b"].value)) for weights in self.table.values())
 
     def adapter(self, key: jax.Array | None = None) -> Adapter:
         """Returns the current weights for a forward pass; with a key, dropout is on."""

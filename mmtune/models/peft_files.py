@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from mmtune.distributed.processes import fetch_global_array, is_main_process
 from mmtune.errors import ModelError, RecipeError
 from mmtune.files import atomic, save_tensors
-from mmtune.hosts import is_first, whole
 from mmtune.models.folder_files import ADAPTER_CONFIG as CONFIG
 from mmtune.models.folder_files import ADAPTER_WEIGHTS as WEIGHTS
 from mmtune.models.hub import SCHEME
@@ -41,9 +41,9 @@ def save_adapter(lora: LoraWeights, file: Path, base: str, revision: str | None 
     tensors = {}
     for path, weights in lora.table.items():
         for name, variable in weights.items():
-            value = whole(variable.value)
+            value = fetch_global_array(variable.value)
             tensors[f"{PREFIX}{path}.{_SUFFIX[name]}"] = np.ascontiguousarray(value.T)  # PEFT keeps (outputs, inputs)
-    if not is_first():
+    if not is_main_process():
         return
     save_tensors(tensors, file, {"format": "pt"})
     with atomic(file.with_name(CONFIG)) as temporary:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtune.hosts import whole
+from mmtune.distributed.processes import fetch_global_array
 from mmtune.models.build import without_values
 from mmtune.models.spm_tokenizer import SentencePieceTokenizer
 
@@ -120,7 +120,7 @@ def _initialise(backbone: Any, rng: np.random.Generator) -> None:
     positions.assign(_POSITIONS * grid_positions(math.isqrt(positions.shape[0]), positions.shape[1]))
 
     table = backbone.token_embedding.embeddings
-    values = np.array(whole(table.value), np.float32)
+    values = np.array(fetch_global_array(table.value), np.float32)
     bins = slice(tiny_tokenizer().loc, tiny_tokenizer().seg)
     count, width = values[bins].shape
     values[bins] = ordinal_embeddings(count, width, float(values.std()), rng)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mmtune.hosts import whole
+from mmtune.distributed.processes import fetch_global_array
 from mmtune.model import Model
 from mmtune.sharding.layout import make_layouts
 from mmtune.sharding.rules import RULES, WHOLE, find, fit
@@ -30,12 +30,12 @@ def local_model(model: Model) -> Iterator[Model]:
     def put(variable: Any) -> Any:
         rule = find(variable.path, RULES)
         axes = fit(rule.axes if rule else WHOLE, tuple(variable.shape), sizes).axes
-        return jax.device_put(whole(variable.value), NamedSharding(mesh, PartitionSpec(*axes)))
+        return jax.device_put(fetch_global_array(variable.value), NamedSharding(mesh, PartitionSpec(*axes)))
 
     everywhere = NamedSharding(mesh, PartitionSpec())
     weights = model.weights()
     adapter = jax.tree.map(
-        lambda value: jax.device_put(whole(value), everywhere) if isinstance(value, jax.Array) else value,
+        lambda value: jax.device_put(fetch_global_array(value), everywhere) if isinstance(value, jax.Array) else value,
         weights.adapter,
     )
     held = replace(weights, tree=jax.tree.map(put, model.variables), adapter=adapter)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmtune.distributed.processes import fetch_global_array, is_main_process
 from mmtune.files import save_tensors
-from mmtune.hosts import is_first, whole
 from mmtune.models.load import assign_weights
 from mmtune.training.model import Trainer
 
@@ -38,7 +38,7 @@ class Best:
             return
         step, weights = self._held
         try:
-            if is_first():
+            if is_main_process():
                 save_tensors(weights, self._file(step))
         except OSError:
             return
@@ -46,7 +46,7 @@ class Best:
 
     def prune(self, steps: Collection[int]) -> None:
         """Removes the files of all other steps, but for the one that was taken last."""
-        for file in self._folder.glob("best-*.safetensors") if is_first() else ():
+        for file in self._folder.glob("best-*.safetensors") if is_main_process() else ():
             match = _NAME.fullmatch(file.name)
             if match and int(match[1]) not in {*steps, self._taken}:
                 file.unlink()
@@ -69,4 +69,4 @@ class Best:
 
 def trained_weights(trainer: Trainer) -> dict[str, np.ndarray]:
     """Returns what was trained by path, as `mmtune.models.load.assign_weights` reads it."""
-    return {variable.path: whole(variable.value) for variable in trainer.lasting_variables}
+    return {variable.path: fetch_global_array(variable.value) for variable in trainer.lasting_variables}

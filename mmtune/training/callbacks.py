@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from mmtune.distributed.worker import worker
 from mmtune.errors import DataError
 from mmtune.training.checkpoints import Checkpoints, Progress
 from mmtune.training.log import Logs
@@ -50,11 +51,17 @@ class Watch(keras.callbacks.Callback):
         self._soundness = soundness
         self._held: list[tuple[int, Any, Any, Any]] = []
         self._since = time.perf_counter()
+        self._working = False  # whether the supervisor knows that it trains
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Notes the step; every so often writes."""
         del batch
         self._progress.step += 1
+        if self._working:
+            worker().progress(f"step {self._progress.step}", step=True)
+        else:
+            self._working = True
+            worker().begin("steps", f"step {self._progress.step}")
         assert logs is not None
         self._held.append((self._progress.step, logs["loss"], logs["gradient_norm"], logs["learning_rate"]))
         if self._progress.step % self._every == 0 or self._progress.step == len(self._plan):
@@ -67,6 +74,7 @@ class Watch(keras.callbacks.Callback):
     def restart_clock(self) -> None:
         """Leaves the time since the last row out of the seconds of a step: it went into something else."""
         self._since = time.perf_counter()
+        self._working = False
 
     def flush(self) -> None:
         """Writes one row of what is held."""
@@ -166,6 +174,7 @@ class Milestones(keras.callbacks.Callback):
             stops = not self._evaluate_now(step)
         self._progress.seconds = self._before + time.perf_counter() - self._start
         if saves or stops or trainer.stop_training:
+            worker().begin("work", f"saving the checkpoint of step {step}")
             self._checkpoints.save(trainer, self._progress)
         if stops:
             self._checkpoints.wait()

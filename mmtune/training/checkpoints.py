@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mmtune.distributed.processes import is_distributed, is_main_process
 from mmtune.errors import ModelError
-from mmtune.hosts import is_first, several
 from mmtune.training.best import Best
 from mmtune.training.model import Trainer
 from mmtune.training.sums import damage, write_sums
@@ -116,7 +116,7 @@ class Checkpoints:
             return
         with self._failures():
             self._manager.wait_until_finished()
-            if is_first():
+            if is_main_process():
                 write_sums(self.folder / str(self._saving))
             self.failed = ""
             kept = self._manager.all_steps()
@@ -191,7 +191,7 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> None:
         """Renames a checkpoint that cannot be read, so that its step can be saved again."""
-        if is_first():
+        if is_main_process():
             shutil.rmtree(self.folder / f"unreadable-{step}", ignore_errors=True)
             os.replace(self.folder / str(step), self.folder / f"unreadable-{step}")
         self._manager.reload()
@@ -230,7 +230,7 @@ def _check_room(folder: Path, state: dict[str, dict[str, Any]]) -> None:
         OSError: When there is too little room for the bytes of the state.
     """
     needed = sum(value.nbytes for named in state.values() for value in named.values())
-    if several() or shutil.disk_usage(folder).free > needed:
+    if is_distributed() or shutil.disk_usage(folder).free > needed:
         return
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 

@@ -12,9 +12,9 @@ import numpy as np
 from mmtune.data.augment import Augment
 from mmtune.data.pixels import to_square
 from mmtune.decoding.engine import encode
+from mmtune.distributed.processes import is_distributed
 from mmtune.errors import DataError
 from mmtune.files import cache_folder
-from mmtune.hosts import several
 from mmtune.model import Model
 from mmtune.models.linear import NO_ADAPTER
 from mmtune.recipe import Recipe
@@ -195,7 +195,7 @@ def _why_not(recipe: Recipe, model: Model, needs_picture: bool, examples: Gather
         return "the vision tower is tuned"
     if recipe.augment != Augment():
         return "pictures are augmented"
-    if several():
+    if is_distributed():
         return "several hosts train"
     if examples.all is not examples.known:
         return f"{len(examples.all):,} records are too many"

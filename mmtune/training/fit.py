@@ -12,9 +12,10 @@ import keras
 import numpy as np
 
 from mmtune.data.dataset import FaultLog
+from mmtune.distributed.processes import all_gather_objects, is_main_process
+from mmtune.distributed.worker import worker
 from mmtune.errors import DataError, RecipeError, UsageError, unknown_name
 from mmtune.evaluation import Evaluation
-from mmtune.hosts import gathered, is_first
 from mmtune.model import Model
 from mmtune.models.fingerprint import Fingerprint, check_base, write_fingerprint
 from mmtune.models.load import setup_of
@@ -36,6 +37,7 @@ from mmtune.training.optimizer import default_learning_rate, make_optimizer
 from mmtune.training.placed import write_layout
 from mmtune.training.plan import Batch, Plan, Supervised, choose_shapes, load_batches
 from mmtune.training.results import rescued, save_weights, write_results
+from mmtune.training.run_agreement import agree_on_data
 from mmtune.training.shared import own_rows, shared_evaluation
 from mmtune.training.soundness import Soundness, lost_in
 from mmtune.training.stopping import Interrupted, Stop, Stopped
@@ -94,6 +96,7 @@ def fit(
     task = task_class(recipe.task)(recipe.classes, recipe.task_options())
     _check(recipe, task, model, val)
     log = FaultLog()
+    worker().begin("start", "preparing the examples")
     examples = gather(data, task, model.tokenizer, log, recipe.max_tokens)
     if not examples.known:
         first = f"; the first: {log.faults[0].record}: {log.faults[0].problem}" if log.faults else ""
@@ -112,6 +115,7 @@ def fit(
         if before != "float32":
             display.note(f"the weights, loaded in {before}, are trained and kept in float32")
     model.bake()
+    agree_on_data(model, examples, val)
     base = model.fingerprint()
     begun = resume and (Path(recipe.out) / RECIPE).is_file()
     if begun:
@@ -155,6 +159,7 @@ def _fit(
 ) -> Fitted:
     """Fits what `fit` has prepared; `base` is to be recorded, None where the folder records it."""
     assert recipe.steps
+    worker().begin("wait", "beginning")
     out = Path(recipe.out)
     keras.utils.set_random_seed(recipe.seed)
     model.precision = recipe.precision
@@ -170,7 +175,7 @@ def _fit(
         side = math.isqrt(model.spec.image_tokens)
     progress, checkpoints = Progress(data=examples.fingerprint), None
     try:
-        if is_first():
+        if is_main_process():
             if base is not None:
                 write_fingerprint(base, out)
             write_recipe(recipe, out / RECIPE)
@@ -211,9 +216,12 @@ def _fit(
     try:
         if not progress.stopped:
             if features is not None:
+                worker().begin("start", "encoding pictures")
                 with display.counting("encoding pictures", len(pictures)) as on_done:
                     features.fill(pictures, on_done)
+                worker().begin("wait", "at the first step")
             _run(trainer, recipe, plan, updates, rows, logs, checkpoints, progress, model, task, val, display, stop)
+        worker().begin("work", "saving the trained model")
         checkpoints.wait()
         if val:
             checkpoints.best.restore(trainer, progress.best_step)
@@ -223,17 +231,21 @@ def _fit(
         model.known_as(str(out))
         with stop.interruptible():
             evaluation = _evaluate(model, task, val, display) if val else None
-        unusable = {record: fault for part in gathered(rows.faults) for record, fault in part.items()}
+        unusable = {
+            record: fault
+            for part in all_gather_objects("evaluated the trained model", rows.faults)
+            for record, fault in part.items()
+        }
         met = [fault for _, fault in sorted(unusable.items())]
         met += evaluation.faults if evaluation is not None else ()
         seconds = progress.seconds + time.perf_counter() - started
-        if is_first():
+        if is_main_process():
             write_results(out, recipe, evaluation, progress, seconds)
         asked, pairs, metrics = (
             (evaluation.adapter, evaluation.pairs, evaluation.metrics) if evaluation else (task, (), {})
         )
         # After all else: everything that it says is already in the folder.
-        if is_first():
+        if is_main_process():
             with stop.interruptible():
                 write_report(out / REPORT, asked, pairs, metrics, recipe)
         display.end(evaluation, met, out)
@@ -338,6 +350,7 @@ def _run(
 
 
 def _evaluate(model: Model, task: Task, val: Sequence[Record], display: Display) -> Evaluation:
+    worker().begin("work", "evaluating")
     with display.counting("evaluating", len(val)) as on_done:
         return shared_evaluation(model, task, val, on_done)
 

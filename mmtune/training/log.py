@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmtune.distributed.processes import is_main_process
 from mmtune.files import atomic, write_text
-from mmtune.hosts import is_first
 from mmtune.run_files import LOG, WANDB
 
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "seconds", "examples_per_second", "gradient_norm")
@@ -115,7 +115,7 @@ class Logs:
     ):
         self._folder, self._say, self._failed = folder, say, False
         self._logs: list[Any] = []
-        if not is_first():
+        if not is_main_process():
             return
         self._logs = [CsvLog(folder / LOG, metrics, step)]
         if importlib.util.find_spec("tensorboardX") is not None:

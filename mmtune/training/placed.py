@@ -4,8 +4,8 @@ from pathlib import Path
 
 import keras
 
+from mmtune.distributed.processes import is_main_process
 from mmtune.files import write_text
-from mmtune.hosts import is_first
 from mmtune.sharding.canvas import write_drawing
 from mmtune.sharding.drawing import draw_layout
 from mmtune.sharding.layout import Layouts
@@ -27,7 +27,7 @@ def write_layout(trainer: Trainer, file: Path) -> list[str]:
     if layouts is None:
         return []
     rows = checked_rows(trainer.variables, trainer.optimizer)
-    if is_first():
+    if is_main_process():
         write_text(file, table_text(rows))
         if isinstance(layouts, Layouts):
             title = f"layout on {' x '.join(f'{axis}={size}' for axis, size in layouts.sizes.items())}"

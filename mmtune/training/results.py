@@ -3,10 +3,10 @@
 import tempfile
 from pathlib import Path
 
+from mmtune.distributed.processes import is_main_process
 from mmtune.errors import ModelError
 from mmtune.evaluation import Evaluation
 from mmtune.files import save_tensors, write_json
-from mmtune.hosts import is_first
 from mmtune.model import Model
 from mmtune.models.peft_files import save_adapter
 from mmtune.recipe import Recipe
@@ -28,7 +28,7 @@ def save_weights(trainer: Trainer, model: Model, recipe: Recipe, folder: Path) -
         save_adapter(model.lora, folder / ADAPTER, recipe.model)
         return
     weights = trained_weights(trainer)
-    if is_first():
+    if is_main_process():
         save_tensors(weights, folder / TRAINED)
 
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mmtune.distributed.worker import worker
+
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
@@ -36,7 +38,15 @@ def resume_command(folder: Path) -> str:
 
 
 class Interrupted(BaseException):
-    """Ends what may be left undone (`Stop.interruptible`) the moment the signal comes."""
+    """Ends what may be left undone (`Stop.interruptible`) the moment the signal comes.
+
+    Args:
+        by: Name of the signal.
+    """
+
+    def __init__(self, by: str):
+        self.by = by
+        super().__init__(by)
 
 
 class Stop:
@@ -83,7 +93,7 @@ class Stop:
         self._open = True
         try:
             if self.by:
-                raise Interrupted
+                raise Interrupted(self.by)
             yield
         finally:
             self._open = False
@@ -94,21 +104,33 @@ class Stop:
         signal.signal(signal.SIGINT, self._before)
         if self._open:
             self._open = False
-            raise Interrupted
+            raise Interrupted(self.by)
 
 
-class HostsStop(Stop):
-    """The same for several processes: JAX takes SIGTERM and lets all of them agree on a step. No evaluation is left."""
+class DistributedStop(Stop):
+    """The same for several processes: JAX takes SIGTERM and lets all of them agree on a step.
+
+    What may be left undone is left by all of them together, and raises `Interrupted` itself.
+    """
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Leaves the signals to JAX."""
         yield
 
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Notes by what signal the work in this block is interrupted, if it is."""
+        try:
+            yield
+        except Interrupted as interrupted:
+            self.by = interrupted.by
+            raise
+
     def due(self, step: int) -> bool:
         """Returns whether all processes end after this step."""
         from jax.experimental import multihost_utils
 
         if multihost_utils.reached_preemption_sync_point(step):
-            self.by = "SIGTERM"
+            self.by = worker().stop or "SIGTERM"
         return bool(self.by)

@@ -18,9 +18,9 @@ import keras
 import numpy as np
 from backbones import make
 
-from mmtune.cluster import join
 from mmtune.data.batch import Row, collate
-from mmtune.hosts import is_first, whole
+from mmtune.distributed.processes import fetch_global_array, is_main_process
+from mmtune.distributed.worker import initialize_distributed
 from mmtune.model import Model
 from mmtune.models.lora_config import LoRA
 from mmtune.models.scorer import target_logits
@@ -76,12 +76,12 @@ def trainer_of(recipe, kind, labels=0, loc=None, vocabulary=VOCABULARY):
 
 def updates_made(trainer, batches, updates):
     """Trains and returns what each update subtracted from each weight, and the weights before it."""
-    before, made = [[np.asarray(whole(v.value)) for v in trainer.trainable_variables]], []
+    before, made = [[np.asarray(fetch_global_array(v.value)) for v in trainer.trainable_variables]], []
 
     def note(step, logs):
         del logs
         trainer.jax_state_sync()
-        now = [np.asarray(whole(v.value)) for v in trainer.trainable_variables]
+        now = [np.asarray(fetch_global_array(v.value)) for v in trainer.trainable_variables]
         if step + 1 == updates.around(step).stop:
             made.append([old - new for old, new in zip(before[-1], now, strict=True)])
             before.append(now)
@@ -122,7 +122,7 @@ def naive_sums(trainer, model, batches, at, by_tokens):
                 padded = [np.pad(np.asarray(part), (0, 8 - len(part))) for part in (answer, weights)]
                 found = gradient(at, fixed, inputs, *padded)
                 share = 1.0 if by_tokens else 1 / sum(weights)
-                total = total + share * np.concatenate([np.ravel(whole(part)) for part in found])
+                total = total + share * np.concatenate([np.ravel(fetch_global_array(part)) for part in found])
                 count += sum(weights) if by_tokens else 1
         sums.append((total, count))
     return sums
@@ -161,10 +161,10 @@ def measured(average, kind, mesh=None):
 
 def main(mesh, *cases):
     """Prints a line a case."""
-    join()
+    initialize_distributed()
     for average, kind in zip(cases[::2], cases[1::2], strict=True):
         errors, alone = measured(average, kind, mesh)
-        if is_first():
+        if is_main_process():
             print(json.dumps({"case": [average, kind], "errors": errors, "alone": alone}), flush=True)
 
 

@@ -1,0 +1,63 @@
+"""Messages between processes: one JSON object a line."""
+
+import asyncio
+import json
+from typing import Any
+
+_LONGEST = 2**22  # bytes of a message
+
+Message = dict[str, Any]
+
+
+class NoMessageError(Exception):
+    """What came is no message: the other side is another program."""
+
+
+class Link:
+    """Sends and receives messages.
+
+    Args:
+        reader, writer: Of a connection.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
+        self._reader, self._writer = reader, writer
+
+    def send(self, message: Message) -> None:
+        """Sends a message; nothing where the other side is gone, which `receive` tells."""
+        if not self._writer.is_closing():
+            self._writer.write(json.dumps(message).encode() + b"\n")
+
+    async def receive(self) -> Message | None:
+        """Returns the next message, None when the other side is gone.
+
+        Raises:
+            NoMessageError: When something else came.
+        """
+        try:
+            line = await self._reader.readline()
+        except OSError:
+            return None
+        except ValueError as error:  # longer than the limit
+            raise NoMessageError from error
+        if not line:
+            return None
+        try:
+            message = json.loads(line)
+        except ValueError as error:
+            raise NoMessageError from error
+        if not isinstance(message, dict):
+            raise NoMessageError
+        return message
+
+    async def close(self) -> None:
+        """Sends what was not sent yet and ends the connection."""
+        try:
+            self._writer.close()
+            await asyncio.wait_for(self._writer.wait_closed(), 2)
+        except (OSError, TimeoutError):
+            return
+
+
+LIMIT = _LONGEST
+"""The limit for streams of links, as asyncio takes it."""

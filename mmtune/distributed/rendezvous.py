@@ -1,0 +1,291 @@
+"""Where the processes of a run meet before JAX joins them: all are there, each once, and all say the same.
+
+Process 0 listens at the coordinator's port, which JAX takes over afterwards; the others connect to it. What is wrong is
+said in a sentence by all that have come.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from mmtune.distributed.agreement import Statement, differences, disagreement
+from mmtune.distributed.cluster_env import Cluster
+from mmtune.distributed.link import LIMIT, Link, Message, NoMessageError
+from mmtune.distributed.processes import named
+from mmtune.errors import UsageError
+
+_PROTOCOL = 1
+_ATTEMPT = 5.0  # seconds for one attempt to connect, and for a stranger's first line
+_PAUSE = 0.5
+_LINGER = 3.0  # how long process 0 tells those that come late why the run cannot begin
+_LINES = (5.0, 10.0, 20.0)  # seconds after which a waiting process says so, then every _EVERY
+_EVERY = 30.0
+
+
+class AbsentError(Exception):
+    """Processes that did not come in time."""
+
+
+@dataclass
+class Met:
+    """The processes that have met.
+
+    Attributes:
+        links: To the others by index: all of them at process 0, the one to process 0 elsewhere.
+        hosts: Their host names by index, as far as they are known.
+    """
+
+    links: dict[int, Link] = field(default_factory=dict)
+    hosts: dict[int, str] = field(default_factory=dict)
+
+
+async def meet(
+    cluster: Cluster, statement: Statement, seconds: float, say: Callable[[str], None], problem: str = ""
+) -> Met:
+    """Returns when all processes are there and state the same.
+
+    Args:
+        cluster: This process' place.
+        statement: What must be the same in all.
+        seconds: How long to wait for the others.
+        say: Takes a line now and then about what is waited for.
+        problem: Why this process cannot take part, which the others are told.
+
+    Raises:
+        UsageError: When something is set up wrongly: a port that is taken, a number given twice, counts or statements
+            that differ.
+        AbsentError: When a process does not come in time.
+    """
+    waiting = _Waiting(seconds, say)
+    if cluster.index:
+        return await _come(cluster, _hello(cluster, statement, problem), waiting)
+    return await _Host(cluster, statement, waiting, problem).gather()
+
+
+class _Waiting:
+    """The time that is left, and the lines about it."""
+
+    def __init__(self, seconds: float, say: Callable[[str], None]):
+        self.seconds, self._say = seconds, say
+        self._began, self._lines = time.monotonic(), 0
+
+    @property
+    def waited(self) -> float:
+        return time.monotonic() - self._began
+
+    @property
+    def over(self) -> bool:
+        return self.waited >= self.seconds
+
+    def say(self, text: str) -> None:
+        """Prints a line if one is due."""
+        due = _LINES[self._lines] if self._lines < len(_LINES) else _LINES[-1] + _EVERY * (self._lines - 2)
+        if self.waited >= due:
+            self._lines += 1
+            self._say(f"{text} ({self.waited:.0f} s)")
+
+
+class _Host:
+    """Process 0."""
+
+    def __init__(self, cluster: Cluster, statement: Statement, waiting: _Waiting, problem: str):
+        self._cluster, self._waiting = cluster, waiting
+        self._statements: dict[int, Statement] = {0: statement}
+        self._met = Met(hosts={0: socket.gethostname()})
+        self._came: dict[int, str] = {0: _self_name()}
+        self._refusal = _unable(0, cluster.count, problem)
+        self._changed = asyncio.Event()
+
+    async def gather(self) -> Met:
+        """Waits for the others."""
+        cluster = self._cluster
+        try:
+            server = await asyncio.start_server(self._receive, _interface(cluster), cluster.port, limit=LIMIT)
+        except OSError as error:
+            raise UsageError(await self._taken(error)) from error
+        async with server:
+            while len(self._came) < cluster.count and not self._refusal:
+                missing = [index for index in range(cluster.count) if index not in self._came]
+                text = f"waiting for {named(missing, cluster.count)} at {cluster.coordinator}{_elsewhere(cluster)}"
+                if self._waiting.over:
+                    after = f"within {self._waiting.seconds:g} s (--join-seconds)"
+                    sentence = f"{named(missing, cluster.count)} did not come to {cluster.coordinator} {after}"
+                    await self._refuse(f"{sentence}{_elsewhere(cluster)}", absent=True)
+                self._waiting.say(text)
+                for link in self._met.links.values():
+                    link.send({"missing": missing})
+                self._changed.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), _PAUSE)
+            if not self._refusal:
+                lines = differences([self._statements[index] for index in sorted(self._statements)])
+                self._refusal = str(disagreement(lines)) if lines else ""
+            if self._refusal:
+                await self._refuse(self._refusal)
+        for link in self._met.links.values():
+            link.send({"go": self._met.hosts})
+        return self._met
+
+    async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = Link(reader, writer)
+        try:
+            hello = await asyncio.wait_for(link.receive(), _ATTEMPT)
+        except (TimeoutError, NoMessageError):
+            hello = None
+        if hello is None or hello.get("mmtune") != _PROTOCOL or not set(_hello(self._cluster, {}, "")) <= set(hello):
+            await link.close()  # somebody who looks for open ports
+            return
+        if problem := self._problem(hello):
+            self._refusal = self._refusal or problem
+            link.send({"refused": self._refusal})
+            self._changed.set()
+            return
+        index = int(hello["index"])
+        self._met.links[index], self._met.hosts[index] = link, str(hello["host"])
+        self._came[index], self._statements[index] = str(hello["name"]), hello["statement"]
+        self._changed.set()
+
+    def _problem(self, hello: Message) -> str:
+        """Returns what is wrong with a process that comes."""
+        index, count, name = int(hello["index"]), int(hello["count"]), hello["name"]
+        if self._refusal:
+            return self._refusal
+        if count != self._cluster.count:
+            return (
+                f"the processes differ in how many they are: process 0 ({self._came[0]}) says {self._cluster.count}, "
+                f"process {index} ({name}) says {count}: start all with the same number"
+            )
+        if index in self._came:
+            return (
+                f"process {index} of {count} was started twice, as {self._came[index]} and as {name}: "
+                "give each process a number of its own"
+            )
+        return _unable(index, count, str(hello.get("problem", "")))
+
+    async def _refuse(self, sentence: str, absent: bool = False) -> None:
+        """Tells all that have come, and those that come in the next seconds, why there is no run."""
+        self._refusal = sentence
+        for link in self._met.links.values():
+            link.send({"refused": sentence, "absent": absent})
+        await asyncio.sleep(0.2 if len(self._came) == self._cluster.count else _LINGER)
+        for link in self._met.links.values():
+            await link.close()
+        raise AbsentError(sentence) if absent else UsageError(sentence)
+
+    async def _taken(self, error: OSError) -> str:
+        """Returns why the port cannot be had; another process 0 that has it is told of this one."""
+        cluster = self._cluster
+        if error.errno != errno.EADDRINUSE:
+            return f"process 0 cannot listen at {cluster.coordinator}: {error.strerror or error}"
+        with contextlib.suppress(OSError, TimeoutError, NoMessageError):
+            reader, writer = await asyncio.wait_for(asyncio.open_connection(cluster.host, cluster.port), _ATTEMPT)
+            link = Link(reader, writer)
+            link.send(_hello(cluster, {}, ""))
+            answer = await asyncio.wait_for(link.receive(), _ATTEMPT)
+            await link.close()
+            if answer is not None and "refused" in answer:
+                return str(answer["refused"])
+        return f"process 0 cannot listen at {cluster.coordinator}: another program has the port: choose another one"
+
+
+async def _come(cluster: Cluster, hello: Message, waiting: _Waiting) -> Met:
+    """Connects to process 0 and waits for its word."""
+    reason = ""
+    while not waiting.over:
+        try:
+            left = max(0.1, min(_ATTEMPT, waiting.seconds - waiting.waited))
+            connection = asyncio.open_connection(cluster.host, cluster.port, limit=LIMIT)
+            reader, writer = await asyncio.wait_for(connection, left)
+        except (OSError, TimeoutError) as error:
+            reason = _unreached(cluster, error)
+            waiting.say(f"waiting for process 0 at {cluster.coordinator}: {reason}")
+            await asyncio.sleep(_PAUSE)
+            continue
+        return await _wait_for_word(cluster, hello, waiting, Link(reader, writer))
+    raise AbsentError(
+        f"process 0 was not found at {cluster.coordinator} within {waiting.seconds:g} s (--join-seconds): {reason}"
+    )
+
+
+async def _wait_for_word(cluster: Cluster, hello: Message, waiting: _Waiting, link: Link) -> Met:
+    link.send(hello)
+    heard = False
+    while True:
+        try:
+            # Process 0 says every half second whom it waits for.
+            word = await asyncio.wait_for(link.receive(), 4 * _ATTEMPT)
+        except NoMessageError:
+            word: Message | None = {"refused": _stranger(cluster)}
+        except TimeoutError:
+            word = {"refused": f"process 0 at {cluster.coordinator} does not answer" if heard else _stranger(cluster)}
+        if word is None:
+            said = f"process 0 at {cluster.coordinator} ended before all had come" if heard else _stranger(cluster)
+            word = {"refused": said, "absent": heard}
+        heard = True
+        if "refused" in word:
+            raise AbsentError(word["refused"]) if word.get("absent") else UsageError(word["refused"])
+        if "go" in word:
+            return Met({0: link}, {int(index): host for index, host in word["go"].items()})
+        if missing := word.get("missing"):
+            waiting.say(f"waiting for {named(missing, cluster.count)} at {cluster.coordinator}")
+
+
+def _stranger(cluster: Cluster) -> str:
+    return (
+        f"what answers at {cluster.coordinator} is not a run that this process can join: it has begun already, or "
+        "another program has the port"
+    )
+
+
+def _unable(index: int, count: int, problem: str) -> str:
+    return f"{named([index], count)} cannot begin: {problem}" if problem else ""
+
+
+def _hello(cluster: Cluster, statement: Mapping[str, str], problem: str) -> Message:
+    return {
+        "mmtune": _PROTOCOL,
+        "index": cluster.index,
+        "count": cluster.count,
+        "host": socket.gethostname(),
+        "name": _self_name(),
+        "statement": dict(statement),
+        "problem": problem,
+    }
+
+
+def _self_name() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _unreached(cluster: Cluster, error: Exception) -> str:
+    """Returns why an attempt to connect failed."""
+    if isinstance(error, socket.gaierror):
+        return f"the host name '{cluster.host}' is unknown"
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there"
+    if isinstance(error, TimeoutError):
+        return "the host does not answer"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _interface(cluster: Cluster) -> str | None:
+    """Returns the address to listen at: this machine's own where the coordinator's is one, else all (None)."""
+    return cluster.host if cluster.host in ("127.0.0.1", "::1", "localhost") else None
+
+
+def _elsewhere(cluster: Cluster) -> str:
+    """Returns a warning where the coordinator's address is no address of this machine, where process 0 runs."""
+    try:
+        places = socket.getaddrinfo(cluster.host, None, type=socket.SOCK_DGRAM)
+    except OSError:
+        return f"; the host name '{cluster.host}' is unknown on this machine"
+    for family, kind, protocol, _, place in places:
+        with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as probe:
+            probe.bind((place[0], 0, *place[2:]))
+            return ""
+    return f"; {cluster.host} is no address of this machine, on which process 0 runs"

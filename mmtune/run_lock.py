@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,6 @@ def run_lock(folder: Path) -> Iterator[str | None]:
         UsageError: When another process trains in the folder.
         OSError: When the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / LOCK
     descriptor, taken_over = _taken(file)
     try:
@@ -47,7 +46,7 @@ def run_lock(folder: Path) -> Iterator[str | None]:
     finally:
         file.unlink(missing_ok=True)
         os.close(descriptor)
-        if not any(folder.iterdir()):
+        with suppress(OSError):  # it is not empty, or a link
             folder.rmdir()
 
 
@@ -70,7 +69,11 @@ def holder(folder: Path) -> dict[str, Any] | None:
 def _taken(file: Path) -> tuple[int, str | None]:
     """Returns the locked file's descriptor, and a sentence where another process left the lock behind."""
     while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # a run that ended at once has just removed the folder
+            continue
         try:
             before = _locked(descriptor, file)
             # Whoever held it may have removed the file between its opening and its lock.

@@ -143,3 +143,33 @@ def test_the_command_line_refuses_a_folder_in_use(tmp_path, capsys):
         main(words)
     assert left.value.code == 2
     assert "trains in this folder" in capsys.readouterr().err
+
+
+def test_a_folder_that_another_run_removes_is_made_again(tmp_path):
+    """Runs that end at once, in one folder: each holds its lock or is refused, and none meets a missing folder."""
+    faults = []
+
+    def begin_and_end():
+        for _ in range(200):
+            try:
+                with run_lock(tmp_path / "run"):
+                    pass
+            except UsageError:
+                continue
+            except OSError as error:
+                faults.append(error)
+
+    threads = [threading.Thread(target=begin_and_end) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+
+
+def test_a_folder_that_is_a_link_stays(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "there")
+    with run_lock(tmp_path / "run"):
+        pass
+    assert list((tmp_path / "run").iterdir()) == []

@@ -122,12 +122,14 @@ def detect_cluster(
     slices = (_whole_number(environment, "MEGASCALE_NUM_SLICES") or 1) > 1
     if slices or "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
         return _found_by_jax("GKE", seconds)
-    if "TPU_WORKER_HOSTNAMES" in environment or "TPU_SKIP_MDS_QUERY" in environment:
+    if "TPU_WORKER_HOSTNAMES" in environment:
         return None
     if launcher is _KUBERNETES and importlib.util.find_spec("kubernetes") is None:
         raise _unknown_place(environment, _KUBERNETES, None)
     if launcher is _KUBERNETES:
         return _found_by_jax(_KUBERNETES.name, seconds)
+    if "TPU_SKIP_MDS_QUERY" in environment:
+        return None
     return _found_by_jax("Cloud TPU", seconds) if (tpu_workers or _tpu_workers)() > 1 else None
 
 

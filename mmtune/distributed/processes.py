@@ -90,7 +90,8 @@ def exchange(what: str, value: Any) -> list[Any]:
             there = {key.rpartition("/")[2] for key, _ in client.key_value_dir_get(place)}
             missing = [other for other in range(count) if str(other) not in there]
             if missing and (waited > _wait_seconds or now > _latest):
-                raise UsageError(f"{named(missing, count)} has not {what} after {waited:.0f} s")
+                has = "has" if len(missing) == 1 else "have"
+                raise UsageError(f"{named(missing, count)} {has} not {what} after {waited:.0f} s")
             if missing and waited > _FIRST_LINE + lines * _LINE_EVERY:
                 lines += 1
                 say(f"waiting for {named(missing, count)} to have {what} ({waited:.0f} s)")

@@ -7,6 +7,7 @@ it when one of theirs has failed, and exits with the code that all agree on.
 
 import asyncio
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,8 @@ class Verdict:
 
     Attributes:
         code: The exit code.
-        sentence: What happened to the process `index`, without a subject; empty when nothing did.
+        sentence: What happened to the process `index`, without a subject, or that the run was stopped; empty when it
+            ended as it should.
         index: Of the process in which it happened.
     """
 
@@ -141,7 +143,7 @@ class _Supervisor:
     # The worker of this process.
 
     async def _work(self) -> None:
-        code = await self._worker.run(peer_failed=lambda: self._verdict.done())
+        code = await self._worker.run()
         if code in (-signal.SIGABRT, FAULT) and not self._worker.failure:
             await asyncio.sleep(_OTHERS)
         if self._verdict.done():
@@ -153,8 +155,10 @@ class _Supervisor:
         elif code < 0:
             name = signal.Signals(-code).name
             memory = ", which is how a machine ends a process when its memory is used up" if name == "SIGKILL" else ""
+            self._show_library_output()
             self._report(f"was ended by {name}{memory}", FAULT)
         elif code:
+            self._show_library_output()
             self._report(f"ended with exit code {code}", code)
         else:
             self._finish(self._index, code)
@@ -192,7 +196,7 @@ class _Supervisor:
                 self._conclude(verdict)
         if index not in self._done and not self._verdict.done():
             await asyncio.sleep(0.1)
-            self._report("ended without a word", FAULT, index)
+            self._report("is gone: it was killed, or its machine was shut down", FAULT, index)
 
     async def _watch(self) -> None:
         """Tells the others that this process lives, and looks for what takes too long."""
@@ -209,7 +213,7 @@ class _Supervisor:
             if self._stop and worker.kind == "steps":
                 limit = max(_STOPPING, _STEPS * worker.longest_step)
                 if min(now - self._stopped_at, still) > limit:
-                    said = f"was stopped by {self._stop}, and no step ended within {limit:.0f} s ({worker.doing})"
+                    said = f"stopped by {self._stop}, and no step ended within {limit:.0f} s ({worker.doing})"
                     self._report(said, 128 + signal.Signals[self._stop])
             elif worker.kind != "start" and still > self._limits.wait:
                 said = f"made no progress for {self._limits.wait:g} s (--wait-seconds; {worker.doing})"
@@ -245,7 +249,7 @@ class _Supervisor:
         if not self._stop:
             self._stop_all(name)
         elif time.monotonic() - self._stopped_at > 1:  # a launcher may send one twice
-            self._report(f"was stopped by {name} again", 128 + number)
+            self._report(f"stopped by {name}, sent twice", 128 + number)
 
     def _stop_all(self, name: str) -> None:
         """Asks all workers to stop: one that has nothing to keep is ended."""
@@ -254,18 +258,22 @@ class _Supervisor:
         self._stop, self._stopped_at = name, time.monotonic()
         self._tell_all({"stop": name})
         if self._worker.kind in ("start", "wait"):
-            self._report(f"was stopped by {name} before the first step", 128 + signal.Signals[name])
+            self._report(f"stopped by {name} before the first step", 128 + signal.Signals[name])
         else:
             self._worker.stop(name)
 
+    def _show_library_output(self) -> None:
+        if self._worker.library_output:
+            print("\n".join(self._worker.library_output), file=sys.stderr, flush=True)
+
     def _sentence(self, verdict: Verdict) -> str:
-        """Returns what happened to a process, and how to go on."""
-        again = "start all of them again"
-        if self._out is not None and (self._out / RECIPE).is_file():
-            again += " with --resume"
-        count, index = self._cluster.count, verdict.index
-        host = self._met.hosts.get(index)
-        who = f"process {index} of {count}{f' on {host}' if host else ''}"
+        """Returns how the run ended, and how to go on."""
+        begun = self._out is not None and (self._out / RECIPE).is_file()
+        again = "start all of them again" + (" with --resume" if begun else "")
+        if verdict.code > 128:
+            return f"{verdict.sentence}{f': {again}' if begun else ''}"
+        host = self._met.hosts.get(verdict.index)
+        who = f"process {verdict.index} of {self._cluster.count}{f' on {host}' if host else ''}"
         if verdict.code == UNUSABLE:
             return f"{who} cannot go on: {verdict.sentence}"
         others = ""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -26,9 +27,16 @@ Kind = Literal["start", "wait", "steps", "work"]
 them (evaluating, saving). What was computed is kept in the last two when the run is stopped."""
 
 
-def description(descriptor: int, cluster: Cluster, wait: float) -> str:
-    """Returns what a supervisor puts into the worker's environment."""
-    return json.dumps({"fd": descriptor, "wait": wait, "cluster": asdict(cluster)})
+def description(descriptor: int, output: int, cluster: Cluster, wait: float) -> str:
+    """Returns what a supervisor puts into the worker's environment.
+
+    Args:
+        descriptor: Of the socket to the supervisor.
+        output: Descriptor of the pipe for what libraries print.
+        cluster: The worker's place among the processes.
+        wait: Seconds that it may wait for the others.
+    """
+    return json.dumps({"fd": descriptor, "output": output, "wait": wait, "cluster": asdict(cluster)})
 
 
 class Worker:
@@ -120,9 +128,32 @@ def start_worker() -> None:
     content = json.loads(os.environ.pop(ENVIRONMENT))
     local = content["cluster"].pop("local_devices")
     os.set_inheritable(content["fd"], False)
+    signal.signal(signal.SIGINT, _interrupt)
+    _divert_library_output(content["output"])
     set_wait(content["wait"])
     _worker = Worker(socket.socket(fileno=content["fd"]))
     _initialize(Cluster(**content["cluster"], local_devices=None if local is None else tuple(local)))
+
+
+def _divert_library_output(descriptor: int) -> None:
+    """Lets errors that are printed beneath Python go to the supervisor; what Python prints stays where it goes.
+
+    To standard output gloo alone prints there: a line for each group of devices.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number, name, target in ((1, "stdout", nowhere), (2, "stderr", descriptor)):
+        stream = getattr(sys, name)
+        stream.flush()
+        setattr(sys, name, os.fdopen(os.dup(number), "w", encoding=stream.encoding, errors=stream.errors, buffering=1))
+        os.dup2(target, number)
+        os.close(target)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """Ends what is prepared, for the supervisor; where Python cannot unwind, it ends the process."""
+    del number, frame
+    sys.unraisablehook = lambda _: None
+    raise KeyboardInterrupt
 
 
 def initialize_distributed() -> bool:

@@ -7,16 +7,17 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 
 from mmtune.distributed.cluster_env import Cluster
 from mmtune.distributed.link import LIMIT, Link, Message, NoMessageError
 from mmtune.distributed.worker import ENVIRONMENT, description
-from mmtune.distributed.worker_output import relay
 
 _GRACE = 3.0  # seconds for a worker that has nothing to keep and is asked to end
 _LAST_WORDS = 10.0  # for one that has failed and prints why
 _DRAIN = 2.0  # its children may hold its pipes open
+_KEPT = 100  # lines of what libraries print
 
 
 class WorkerProcess:
@@ -33,6 +34,8 @@ class WorkerProcess:
         progressed: When it said something last, in seconds of `time.monotonic`.
         longest_step: Seconds of the longest training step so far.
         failure: Why it has failed, which it prints itself; None: it has not.
+        library_output: The last lines that the libraries beneath Python printed as errors. They are shown only where
+            they may say why it ended: JAX prints a stack for the death of each other process too.
     """
 
     def __init__(self, cluster: Cluster, wait: float, on_word: Callable[[tuple[str, int] | None], None]):
@@ -40,6 +43,7 @@ class WorkerProcess:
         self.kind, self.doing = "start", "starting"
         self.progressed, self.longest_step = time.monotonic(), 0.0
         self.failure: tuple[str, int] | None = None
+        self.library_output: deque[str] = deque(maxlen=_KEPT)
         self._process: asyncio.subprocess.Process | None = None
         self._link: Link | None = None
         self._ended = asyncio.Event()
@@ -49,32 +53,22 @@ class WorkerProcess:
         """Whether it has begun and not ended."""
         return self._process is not None and not self._ended.is_set()
 
-    async def run(self, peer_failed: Callable[[], bool]) -> int:
-        """Runs it to its end and returns its exit code, that of a signal negative.
-
-        Args:
-            peer_failed: Whether another process has failed.
-        """
+    async def run(self) -> int:
+        """Runs it to its end and returns its exit code, that of a signal negative."""
         ours, its = socket.socketpair()
-        # A person at a terminal sees the bar of process 0; all else goes through here.
-        shown = self._cluster.index == 0 and sys.stderr.isatty()
+        printed, prints = os.pipe()
         with its:
             process = self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *sys.orig_argv[1:],
-                env=os.environ | {ENVIRONMENT: description(its.fileno(), self._cluster, self._wait)},
-                pass_fds=[its.fileno()],
+                env=os.environ | {ENVIRONMENT: description(its.fileno(), prints, self._cluster, self._wait)},
+                pass_fds=[its.fileno(), prints],
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=None if shown else asyncio.subprocess.PIPE,
                 start_new_session=True,  # signals of the terminal come to the supervisor alone
             )
         self._link = Link(*await asyncio.open_connection(sock=ours, limit=LIMIT))
-        readers = [self._listen(self._link)]
-        for source, sink in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
-            if source is not None:
-                readers.append(relay(source, sink.buffer, peer_failed))
-        reading = asyncio.gather(*readers)
+        os.close(prints)
+        reading = asyncio.gather(self._listen(self._link), self._keep_output(printed))
         code = await process.wait()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(reading, _DRAIN)
@@ -107,6 +101,13 @@ class WorkerProcess:
     async def _ends_within(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), seconds)
+
+    async def _keep_output(self, printed: int) -> None:
+        reader = asyncio.StreamReader()
+        pipe = os.fdopen(printed, "rb")
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        while chunk := await reader.read(2**16):
+            self.library_output.extend(chunk.decode(errors="replace").splitlines())
 
     async def _listen(self, link: Link) -> None:
         while True:

@@ -9,6 +9,7 @@ from typing import Any
 from mmtune.distributed.agreement import agree, stated, versions
 from mmtune.distributed.processes import is_distributed
 from mmtune.distributed.shared_folder import check_shared_folder
+from mmtune.distributed.worker import worker
 from mmtune.model import Model
 from mmtune.models.file_digest import file_digests
 from mmtune.recipe import Recipe
@@ -68,6 +69,7 @@ def agree_on_data(model: Model, examples: Gathered, val: Sequence[Record] | None
         "architecture": _hash(repr(model.spec)),
     }
     agree("read the data", statement)
+    worker().begin("wait", "comparing the weights")
     found = model.fingerprint()
     agree("loaded the model", {"weights": _hash(repr(sorted(found.weights.items())))})
 

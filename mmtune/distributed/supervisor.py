@@ -9,6 +9,7 @@ import asyncio
 import signal
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,6 +129,8 @@ class _Supervisor:
         self._heard = dict.fromkeys(self._met.links, time.monotonic())
         tasks = [asyncio.ensure_future(self._listen(index)) for index in self._met.links]
         tasks += [asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._work())]
+        for task in tasks:
+            task.add_done_callback(self._check)
         try:
             verdict = await self._verdict
             if self._index == 0:
@@ -139,6 +142,12 @@ class _Supervisor:
         if verdict.sentence and not self._worker.failure:  # of its own failure the worker has told
             say(self._sentence(verdict))
         return verdict.code
+
+    def _check(self, task: "asyncio.Future[None]") -> None:
+        """Ends the run where a part of the supervisor itself has failed."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            traceback.print_exception(error)
+            self._report(f"failed: {error!r}", FAULT)
 
     # The worker of this process.
 
@@ -210,7 +219,10 @@ class _Supervisor:
             worker, still = self._worker, now - self._worker.progressed
             if self._index in self._done:
                 continue
-            if self._stop and worker.kind == "steps":
+            if self._stop and now - max(worker.heard, self._stopped_at) > _STOPPING:
+                said = f"stopped by {self._stop}, and process {self._index} does not answer ({worker.doing})"
+                self._report(said, 128 + signal.Signals[self._stop])
+            elif self._stop and worker.kind == "steps":
                 limit = max(_STOPPING, _STEPS * worker.longest_step)
                 if min(now - self._stopped_at, still) > limit:
                     said = f"stopped by {self._stop}, and no step ended within {limit:.0f} s ({worker.doing})"
@@ -222,7 +234,7 @@ class _Supervisor:
     def _report(self, sentence: str, code: int, index: int | None = None) -> None:
         """Says what happened to a process, this one unless another is named: it ends all of them."""
         verdict = Verdict(code, sentence, self._index if index is None else index)
-        if self._index and verdict.index:
+        if self._index and verdict.index and self._met.links:  # before all have met there is nobody to tell
             self._met.links[0].send(verdict.message())
         self._conclude(verdict)
 

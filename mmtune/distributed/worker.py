@@ -19,6 +19,7 @@ ENVIRONMENT = "MMTUNE_WORKER"
 """The variable by which a supervisor tells its worker who it is."""
 
 _EVERY = 0.5  # seconds between two messages about progress
+_BEAT = 2.0  # seconds between two messages that say that this process lives
 _STOPPED_WAIT = 20.0
 _PATIENCE = 45.0  # the supervisor hears of another process' death within this
 
@@ -51,11 +52,12 @@ class Worker:
 
     def __init__(self, connection: socket.socket | None = None):
         self._connection = connection
-        self._sent = 0.0
+        self._progressed = 0.0
         self._lock = threading.Lock()
         self.stop = ""
         if connection is not None:
-            threading.Thread(target=self._listen, args=[connection], daemon=True, name="mmtune-worker").start()
+            threading.Thread(target=self._listen, args=[connection], daemon=True, name="mmtune-listen").start()
+            threading.Thread(target=self._beat, daemon=True, name="mmtune-beat").start()
 
     @property
     def supervised(self) -> bool:
@@ -68,7 +70,8 @@ class Worker:
 
     def progress(self, doing: str, step: bool = False) -> None:
         """Says how far it is; little is sent of what comes fast."""
-        if time.monotonic() - self._sent > _EVERY:
+        if time.monotonic() - self._progressed > _EVERY:
+            self._progressed = time.monotonic()
             self._send({"doing": doing, "step": step})
 
     def fail(self, sentence: str, code: int) -> None:
@@ -90,11 +93,15 @@ class Worker:
         if self._connection is None:
             return
         with self._lock:
-            self._sent = time.monotonic()
             try:
                 self._connection.sendall(json.dumps(message).encode() + b"\n")
             except OSError:  # the listening thread ends the process
                 return
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(_BEAT)
+            self._send({})
 
     def _listen(self, connection: socket.socket) -> None:
         with connection.makefile("rb") as lines:

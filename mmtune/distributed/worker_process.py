@@ -31,7 +31,8 @@ class WorkerProcess:
     Attributes:
         kind: What it does, as `mmtune.distributed.worker.Kind`.
         doing: The same in words.
-        progressed: When it said something last, in seconds of `time.monotonic`.
+        heard: When it sent a message last, in seconds of `time.monotonic`.
+        progressed: When it said last that something was done.
         longest_step: Seconds of the longest training step so far.
         failure: Why it has failed, which it prints itself; None: it has not.
         library_output: The last lines that the libraries beneath Python printed as errors. They are shown only where
@@ -41,7 +42,8 @@ class WorkerProcess:
     def __init__(self, cluster: Cluster, wait: float, on_word: Callable[[tuple[str, int] | None], None]):
         self._cluster, self._wait, self._on_word = cluster, wait, on_word
         self.kind, self.doing = "start", "starting"
-        self.progressed, self.longest_step = time.monotonic(), 0.0
+        self.heard = self.progressed = time.monotonic()
+        self.longest_step = 0.0
         self.failure: tuple[str, int] | None = None
         self.library_output: deque[str] = deque(maxlen=_KEPT)
         self._process: asyncio.subprocess.Process | None = None
@@ -120,7 +122,9 @@ class WorkerProcess:
             self._take(message)
 
     def _take(self, message: Message) -> None:
-        now = time.monotonic()
+        now = self.heard = time.monotonic()
+        if not message:
+            return
         if message.get("step") and self.kind == "steps":
             self.longest_step = max(self.longest_step, now - self.progressed)
         self.progressed = now

@@ -193,14 +193,15 @@ def test_a_worker_that_hangs_is_not_waited_for_when_stopped(tmp_path):
     processes[1].send_signal(signal.SIGTERM)
     for process in processes:
         errors = process.communicate(timeout=120)[1]
-        assert process.returncode == 143
-        assert "stopped by SIGTERM, and no step ended within" in errors
+        assert process.returncode == 143, errors[-3000:]
+        assert re.search("stopped by SIGTERM, and (no step ended within|process 0 does not answer)", errors)
     print(f"ended after {time.monotonic() - began:.1f} s")
 
 
 def test_a_run_that_makes_no_progress_ends(tmp_path):
     out = tmp_path / "run"
-    processes = started(2, *RUN, "--out", out, "--steps", "300", "--wait-seconds", "15")
+    steps = ["--steps", "300", "--set", "eval_every=300", "save_every=300"]
+    processes = started(2, *RUN, "--out", out, *steps, "--wait-seconds", "15")
     trained(out, processes, 3)
     os.kill(worker_of(processes[1]), signal.SIGSTOP)
     for process in processes:

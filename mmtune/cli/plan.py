@@ -2,15 +2,13 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmtune.cli.output import check_outputs, write_json
-from mmtune.errors import UsageError
+from mmtune.errors import UsageError, unknown_name
 from mmtune.sharding.canvas import check_ending
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ def plan(
         bool, typer.Option("--search", help="Find the fastest meshes, batches, rematerialisation and quantisation.")
     ] = False,
     devices: Annotated[int | None, typer.Option(help="With --search: how many; left out: those of --mesh.")] = None,
-    search_seconds: Annotated[float, typer.Option(help="With --search: after which nothing more is tried.")] = 300,
+    search_seconds: Annotated[float, typer.Option(help="With --search: the time that it has.")] = 300,
     layout: Annotated[Path | None, typer.Option(help="File for the layout of every variable.")] = None,
     draw: Annotated[
         Path | None, typer.Option(help="Draw how each kind of weight is cut: a file that ends in .svg or .png.")
@@ -66,6 +64,14 @@ def plan(
     )  # XLA warns of each exchange that it finds dear: they are counted
     from rich.console import Console
 
+    console = Console(stderr=json == "-")
+    lora = {"rank": lora_rank, **({"targets": lora_targets.split(",")} if lora_targets else {})}
+    settings: dict[str, Any] = {"lora": lora, "full": full, "precision": dtype, "quantize": quantize}
+    if search:
+        settings |= {"batch_size": batch_size}
+        _search(console, model, settings, seq_len, chip, hbm, devices, search_seconds, json)
+        return
+
     from mmtune.decoding.buckets import power_of_two
     from mmtune.files import write_text
     from mmtune.planning.decode import Decoding
@@ -73,28 +79,15 @@ def plan(
     from mmtune.planning.plan import Plan
     from mmtune.planning.report import figures, mesh_text, print_plan
     from mmtune.planning.request import decoding_plan, requested, training_plan
-    from mmtune.planning.search_request import print_search, search_figures, searched
     from mmtune.sharding.canvas import write_drawing
     from mmtune.sharding.drawing import draw_layout
     from mmtune.sharding.table import table_text
 
-    console = Console(stderr=json == "-")
-    settings: dict[str, Any] = {
+    settings |= {
         "mesh": mesh,
         "batch_size": power_of_two(batch_size) if decode and batch_size > 0 else batch_size,  # as decoding pads it
-        "lora": {"rank": lora_rank, **({"targets": lora_targets.split(",")} if lora_targets else {})},
-        "full": full,
-        "precision": dtype,
-        "quantize": quantize,
         "rematerialise": rematerialise,
     }
-    if search:
-        request = requested(model, settings | {"mesh": None, "rematerialise": None}, seq_len, chip, hbm)
-        with search_progress(console) as on_step:
-            numbers = search_figures(request, devices, searched(request, devices, search_seconds, on_step))
-        print_search(console, numbers)
-        write_json(numbers, json)
-        return
     request = requested(model, settings, seq_len, chip, hbm)
     with console.status("planning") as status:
         planned: Plan | Decoding = (
@@ -113,20 +106,31 @@ def plan(
     write_json(numbers, json)
 
 
-@contextmanager
-def search_progress(console: "Console") -> Iterator[Callable[..., None]]:
-    """Yields what a search tells its steps to; they are shown as a bar with the best so far."""
-    from rich.progress import Progress
+def _search(
+    console: "Console",
+    model: str,
+    settings: dict[str, Any],
+    length: int,
+    chip: str,
+    memory: float | None,
+    devices: int,
+    seconds: float,
+    file: str | None,
+) -> None:
+    """Searches, and shows and writes what is found."""
+    from mmtune.planning.chips import CHIPS
+    from mmtune.planning.search_process import search_within
+    from mmtune.planning.search_report import print_search, search_progress
 
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("bounds", total=None)
-
-        def on_step(done: int, of: int, best: Any, way: Any) -> None:
-            family = way.family
-            base = family.quantize or "wide"
-            text = f"compiling {family.mesh}, batch {way.batch_size}, {base}, {family.rematerialise}"
-            if best is not None:
-                text += f"; best {1e3 * best.per_example:.2f} ms an example"
-            bar.update(task, description=text, completed=done, total=of)
-
-        yield on_step
+    if chip not in CHIPS:
+        raise UsageError(unknown_name("chip", chip, CHIPS))
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"--search-seconds: expected a number above 0, got {seconds:g}")
+    hbm = CHIPS[chip].memory if memory is None else memory
+    asked = {"model": model, "settings": settings, "length": length, "chip": chip, "memory": hbm, "devices": devices}
+    with search_progress(console, seconds) as on_change:
+        found = search_within(asked, seconds, on_change)
+    about = {"model": model, "devices": devices, "chip": chip, "hbm": hbm, "seq_len": length}
+    numbers = about | found
+    print_search(console, numbers)
+    write_json(numbers, file)

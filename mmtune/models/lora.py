@@ -9,10 +9,11 @@ import numpy as np
 from mmtune.distributed.processes import fetch_global_array
 from mmtune.models.linear import Adapter
 from mmtune.models.lora_config import LoRA
-from mmtune.models.modules import linear_kernels, matrix_shape, select, to_kernel, to_matrix
+from mmtune.models.modules import head_units, linear_kernels, matrix_shape, select, to_kernel, to_matrix
 from mmtune.models.quantized import wide_array
 from mmtune.models.spec import ModelSpec
 from mmtune.models.weights import Tree
+from mmtune.sharding.rules import Units, in_units, units_of
 
 
 class LoraWeights(keras.layers.Layer):
@@ -40,22 +41,26 @@ class LoraWeights(keras.layers.Layer):
             inputs, outputs = matrix_shape(spec, path, tuple(kernels[path].shape))
             limit, rank = inputs**-0.5, config.rank_of(path)
             uniform = keras.initializers.RandomUniform(-limit, limit, seed=seed + index)
+            heads_in, heads_out = head_units(spec, path)
             weights = {
-                "a": self._weight(path, "a", (inputs, rank), uniform),
-                "b": self._weight(path, "b", (rank, outputs), "zeros"),
+                "a": self._weight(path, "a", (inputs, rank), uniform, (heads_in, None)),
+                "b": self._weight(path, "b", (rank, outputs), "zeros", (None, heads_out)),
             }
             if config.dora:
                 matrix = to_matrix(spec, path, wide_array(kernels[path]))
                 lengths = np.linalg.norm(np.asarray(fetch_global_array(matrix), "float32"), axis=0)
-                weights["magnitude"] = self._weight(path, "magnitude", (outputs,), "ones")
+                weights["magnitude"] = self._weight(path, "magnitude", (outputs,), "ones", (heads_out,))
                 weights["magnitude"].assign(lengths)
             self.table[path] = weights
             self.scales[path] = config.scale_of(path)
         self.built = True
 
-    def _weight(self, path: str, name: str, shape: tuple[int, ...], initializer: Any) -> Any:
+    def _weight(self, path: str, name: str, shape: tuple[int, ...], initializer: Any, units: Units) -> Any:
         full_name = f"{path.replace('.', '_')}_{name}"
-        return self.add_weight(shape=shape, initializer=initializer, name=full_name, dtype="float32")
+        with in_units(units):
+            weight = self.add_weight(shape=shape, initializer=initializer, name=full_name, dtype="float32")
+            units_of(weight)
+            return weight
 
     @property
     def count(self) -> int:

@@ -73,6 +73,18 @@ def matrix_shape(spec: ModelSpec, path: str, shape: tuple[int, ...]) -> tuple[in
     return (shape[1], shape[0] * shape[2]) if spec.text.head_first else (shape[0], shape[1] * shape[2])
 
 
+def head_units(spec: ModelSpec, path: str) -> tuple[int | None, int | None]:
+    """Returns how many attention heads lie side by side in a module's inputs and in its outputs; None: none.
+
+    The vision tower's modules are divided without regard to heads, whatever they are stored as.
+    """
+    if not path.startswith(f"{text_path(spec)}.layers."):
+        return None, None
+    heads = {"q_proj": spec.text.num_heads, "k_proj": spec.text.num_kv_heads, "v_proj": spec.text.num_kv_heads}
+    name = path.rsplit(".", 1)[-1]
+    return (spec.text.num_heads if name == "o_proj" else None), heads.get(name)
+
+
 def to_kernel(spec: ModelSpec, path: str, matrix: Any, shape: tuple[int, ...]) -> Any:
     """Returns an (inputs, outputs) matrix in the kernel's own shape; the inverse of `to_matrix`."""
     if _heads_lead(spec, path, shape):

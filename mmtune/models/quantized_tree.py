@@ -12,11 +12,12 @@ import numpy as np
 from mmtune.errors import ModelError, unknown_name
 from mmtune.models.build import without_values
 from mmtune.models.hf_names import links
-from mmtune.models.modules import linear_kernels, matrix_shape, text_path
+from mmtune.models.modules import head_units, linear_kernels, matrix_shape, text_path
 from mmtune.models.quantized import SCHEMES, Quantized, quantize, quantized_shapes, wide_array
 from mmtune.models.safetensor_files import numpy_dtype
 from mmtune.models.spec import ModelSpec
 from mmtune.models.weights import Tree
+from mmtune.sharding.rules import in_units, units_of
 
 SCOPE = "quantized"
 
@@ -43,7 +44,8 @@ def quantized_tree(spec: ModelSpec, variables: Tree, scheme: str) -> Tree:
     def leaf(variable: Any) -> Any:
         shape = tuple(variable.shape)
         if (path := paths.get(id(variable))) is not None:
-            return _empty(path.replace(".", "/"), matrix_shape(spec, path, shape), scheme)
+            with in_units(head_units(spec, path)):
+                return _empty(path.replace(".", "/"), matrix_shape(spec, path, shape), scheme)
         if (name := tables.get(id(variable))) is not None:
             return _empty(f"{text_path(spec).replace('.', '/')}/{name}", shape, "int8", table=name == "embedding")
         return variable
@@ -103,4 +105,6 @@ def _variable(path: str, shape: tuple[int, ...], dtype: str) -> keras.Variable:
     with ExitStack() as stack:
         for scope in (SCOPE, *scopes):
             stack.enter_context(keras.name_scope(scope))
-        return keras.Variable("zeros", shape=shape, dtype=dtype, trainable=False, name=name)
+        variable = keras.Variable("zeros", shape=shape, dtype=dtype, trainable=False, name=name)
+    units_of(variable)
+    return variable

@@ -4,12 +4,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from mmtune.models.spec import ModelSpec
 from mmtune.planning.chips import Chip
 from mmtune.recipe import Recipe
 from mmtune.sharding.mesh import parse_mesh
-from mmtune.sharding.rules import RULES, WHOLE, find, fit
+from mmtune.sharding.rules import RULES, WHOLE, Rule, find, fit
 from mmtune.sharding.table import Row, itemsize
 from mmtune.training.chunked import positions_at_once
 
@@ -27,12 +28,18 @@ def held_bytes(rows: Iterable[Row], mesh: Mapping[str, int]) -> int:
 
 
 def _bytes(row: Row, mesh: Mapping[str, int]) -> int:
-    rule = find(row.weight or row.path, RULES)
+    rule = _rule(row.weight or row.path)
     axes = rule.axes if rule is not None else WHOLE
+    units = row.units
     if row.weight is not None and len(axes) != len(row.shape):
-        axes = WHOLE  # a slot that is no copy of its weight
-    cuts = (mesh[axis] for axis in fit(axes, row.shape, mesh).axes if axis)
+        axes, units = WHOLE, ()  # a slot that is no copy of its weight
+    cuts = (mesh[axis] for axis in fit(axes, row.shape, mesh, units).axes if axis)
     return math.prod(row.shape) * itemsize(row.dtype) // math.prod(cuts)
+
+
+@cache
+def _rule(path: str) -> Rule | None:
+    return find(path, RULES)
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,22 @@
 """The fastest ways to train a model on so many devices, among those that fit.
 
-What cannot fit or cannot be faster by arithmetic is not compiled; the rest is, the most promising first, until the time
-is up.
+What cannot fit or cannot be faster by arithmetic is not compiled. The rest is: first what is likely to fit, and of that
+the most promising.
 """
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import NamedTuple
+from functools import cache
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
 
-from mmtune.planning.bounds import Bounds
+if TYPE_CHECKING:
+    from mmtune.planning.bounds import Bounds
 
 SCHEMES: tuple[str | None, ...] = (None, "int8", "int4")
 REMATERIALISE = ("none", "dots", "full")
+
+_MORE = 1.3  # what a way takes over what it takes at least, until one was compiled
 
 
 class Family(NamedTuple):
@@ -58,11 +61,13 @@ class Found:
     Attributes:
         fitting: Those that fit, the fastest for each example first.
         left: Families of which nothing is among them, and why.
+        untried: Families of which nothing was found to fit yet, and something still may.
         compiled: How many ways were compiled.
     """
 
     fitting: list[Tried] = field(default_factory=list)
     left: dict[Family, str] = field(default_factory=dict)
+    untried: list[Family] = field(default_factory=list)
     compiled: int = 0
 
 
@@ -84,14 +89,18 @@ def batch_sizes(most: int, data: int) -> list[int]:
     return sizes
 
 
+def families_of(devices: int, schemes: Iterable[str | None]) -> list[Family]:
+    """Returns every way to train on so many devices, batch sizes apart."""
+    return [Family(*parts) for parts in product(meshes(devices), schemes, REMATERIALISE)]
+
+
 def search(
     families: Iterable[Family],
     sizes: Callable[[Family], Sequence[int]],
-    bound: Callable[[Way], Bounds],
+    bound: Callable[[Way], "Bounds"],
     measure: Callable[[Way], Taken],
     memory: float,
-    seconds: float,
-    on_step: Callable[[int, int, Tried | None, Way], None] = lambda *_: None,
+    on_step: Callable[[Found, Way | None], None] = lambda *_: None,
 ) -> Found:
     """Returns the ways that fit, of each family that with the largest batch.
 
@@ -101,52 +110,109 @@ def search(
         bound: What a way takes at least.
         measure: Compiles a way.
         memory: Bytes of a device.
-        seconds: After which nothing more is begun; one way is compiled in any case.
-        on_step: Told how many families are done of how many, the best so far, and what is compiled next.
+        on_step: Told what is known so far and what is compiled next, None at the end.
     """
-    end = time.monotonic() + seconds
-    found = Found()
-    open_families = list(_possible(families, sizes, bound, memory, found))
-    # Wide weights before those in few bits: only what they give up is asked for what it costs.
-    open_families.sort(key=lambda one: (SCHEMES.index(one[0].quantize), _estimate(one, bound)))
-    of = len(open_families)
+    found, bound = Found(), cache(bound)
+    likely = _Likely(bound, memory)
+    open_sizes = dict(_possible(families, sizes, bound, memory, found))
+    fitting: dict[Family, Tried] = {}
     whole: dict[tuple[str, str | None], int] = {}  # of a mesh and a scheme the least redone that fits the largest batch
-    while open_families:
-        best = found.fitting[0] if found.fitting else None
-        family, possible = one = _next(open_families, bound, found)
-        open_families.remove(one)
-        key, redone = (family.mesh, family.quantize), REMATERIALISE.index(family.rematerialise)
-        largest = Way(family, possible[-1])
-        if redone > whole.get(key, redone):
-            found.left[family] = "not needed: it fits at the largest batch with less computed twice"
-        elif best is not None and bound(largest).seconds / largest.batch_size >= best.per_example:
-            found.left[family] = "cannot be faster than the best"
-        elif found.compiled and time.monotonic() > end:
-            found.left[family] = "not tried: the time was up (--search-seconds)"
-        else:
-            told = partial(on_step, of - len(open_families) - 1, of, best)
-            tried = _largest(family, possible, measure, memory, end, found, told)
-            if tried is None:
-                continue
-            found.fitting = sorted([*found.fitting, tried], key=lambda one: one.per_example)
-            if tried.way.batch_size == sizes(family)[-1]:
+    while True:
+        found.fitting = sorted(fitting.values(), key=lambda one: one.per_example)
+        best = found.fitting[0] if fitting else None
+        for family, possible in list(open_sizes.items()):
+            reason = _needless(Way(family, possible[-1]), bound, best, whole) if possible else ""
+            if reason or not possible:
+                del open_sizes[family]
+                if reason and family not in fitting:
+                    found.left[family] = reason
+        found.untried = [family for family in open_sizes if family not in fitting]
+        if not open_sizes:
+            on_step(found, None)
+            return found
+        family = min(open_sizes, key=lambda one: likely.rank(one, open_sizes[one], bool(fitting)))
+        way = Way(family, likely.largest(family, open_sizes[family]))
+        on_step(found, way)
+        taken = measure(way)
+        found.compiled += 1
+        likely.learn(way, taken)
+        if taken.bytes <= memory:
+            fitting[family] = Tried(way, taken)
+            open_sizes[family] = [size for size in open_sizes[family] if size > way.batch_size]
+            found.left.pop(family, None)
+            if way.batch_size == sizes(family)[-1]:
+                key, redone = (family.mesh, family.quantize), REMATERIALISE.index(family.rematerialise)
                 whole[key] = min(redone, whole.get(key, redone))
-    return found
+            continue
+        if family not in fitting:
+            found.left[family] = f"does not fit: {_gib(taken.bytes)} with a batch of {way.batch_size}"
+        # What is too much by far with this batch is so with half of it: buffers grow with the batch at most.
+        open_sizes[family] = [
+            size
+            for size in open_sizes[family]
+            if size < way.batch_size and taken.bytes * size / way.batch_size <= memory
+        ]
 
 
-def _next(
-    families: Sequence[tuple[Family, list[int]]], bound: Callable[[Way], Bounds], found: Found
-) -> tuple[Family, list[int]]:
-    """Returns the most promising family; where that did not fit, the one that needs least, until something fits."""
-    if found.compiled and not found.fitting:
-        return min(families, key=lambda one: bound(Way(one[0], one[1][0])).bytes)
-    return families[0]
+def _needless(
+    largest: Way, bound: Callable[[Way], "Bounds"], best: Tried | None, whole: Mapping[tuple[str, str | None], int]
+) -> str:
+    """Returns why nothing of a family need be compiled; empty: it may be the best."""
+    family, redone = largest.family, REMATERIALISE.index(largest.family.rematerialise)
+    if redone > whole.get((family.mesh, family.quantize), redone):
+        return "not needed: it fits at the largest batch with less computed twice"
+    if best is not None and bound(largest).seconds / largest.batch_size >= best.per_example:
+        return "cannot be faster than the best"
+    return ""
+
+
+class _Likely:
+    """What is likely to fit: the least that a way takes, and as much more as ways like it were found to take.
+
+    Args:
+        bound: What a way takes at least.
+        memory: Bytes of a device.
+    """
+
+    def __init__(self, bound: Callable[[Way], "Bounds"], memory: float):
+        self._bound, self._memory = bound, memory
+        self._more: dict[str, float] = {}
+        self._last = _MORE
+
+    def learn(self, way: Way, taken: Taken) -> None:
+        """Notes what a way took."""
+        least = self._bound(way).bytes
+        if least > 0:
+            self._more[way.family.rematerialise] = self._last = taken.bytes / least
+
+    def needs(self, way: Way) -> float:
+        """Returns the bytes that a way is likely to take."""
+        return self._bound(way).bytes * self._more.get(way.family.rematerialise, self._last)
+
+    def fits(self, way: Way) -> bool:
+        """Whether a way is likely to fit."""
+        return self.needs(way) <= self._memory
+
+    def largest(self, family: Family, sizes: Sequence[int]) -> int:
+        """Returns the largest batch size that is likely to fit, the smallest one where none is."""
+        return next((size for size in reversed(sizes) if self.fits(Way(family, size))), sizes[0])
+
+    def rank(self, family: Family, sizes: Sequence[int], found: bool) -> tuple[bool, float, float]:
+        """Returns what a family is sorted by: what is likely to fit comes first, wide weights before quantized ones.
+
+        Until something was found, families that are not likely to fit are sorted by what they need.
+        """
+        way = Way(family, self.largest(family, sizes))
+        bounds = self._bound(way)
+        if not found and not self.fits(way):
+            return True, self.needs(way), 0.0
+        return not self.fits(way), SCHEMES.index(family.quantize), bounds.estimate / way.batch_size
 
 
 def _possible(
     families: Iterable[Family],
     sizes: Callable[[Family], Sequence[int]],
-    bound: Callable[[Way], Bounds],
+    bound: Callable[[Way], "Bounds"],
     memory: float,
     found: Found,
 ) -> Iterator[tuple[Family, list[int]]]:
@@ -161,39 +227,6 @@ def _possible(
             found.left[family] = f"does not fit: at least {_gib(least[0])} with a batch of {possible[0]}"
         else:
             found.left[family] = "no batch size up to the largest can be divided over its data axis"
-
-
-def _estimate(one: tuple[Family, list[int]], bound: Callable[[Way], Bounds]) -> float:
-    family, sizes = one
-    return bound(Way(family, sizes[-1])).estimate / sizes[-1]
-
-
-def _largest(
-    family: Family,
-    sizes: Sequence[int],
-    measure: Callable[[Way], Taken],
-    memory: float,
-    end: float,
-    found: Found,
-    on_step: Callable[[Way], None],
-) -> Tried | None:
-    """Returns the way with the largest batch that fits; None with the reason noted where there is none."""
-    left = list(sizes)
-    while left:
-        way = Way(family, left.pop())
-        on_step(way)
-        taken = measure(way)
-        found.compiled += 1
-        if taken.bytes <= memory:
-            found.left.pop(family, None)
-            return Tried(way, taken)
-        found.left[family] = f"does not fit: {_gib(taken.bytes)} with a batch of {way.batch_size}"
-        if time.monotonic() > end:
-            found.left[family] += ", smaller ones were not tried: the time was up (--search-seconds)"
-            return None
-        # What is too much by far with this batch is so with half of it: temporary buffers grow with the batch at most.
-        left = [size for size in left if taken.bytes * size / way.batch_size <= memory] or left[:1]
-    return None
 
 
 def _gib(size: float) -> str:

@@ -1,13 +1,8 @@
-"""A search from what a person asks for, and what it found as a table and as numbers."""
+"""A search from what a person asks for, and what it found as numbers."""
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import product
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from mmtune.planning.bounds import bounds
 from mmtune.planning.chips import step_seconds
@@ -15,25 +10,20 @@ from mmtune.planning.compiled import abstract_model, abstract_trainer
 from mmtune.planning.plan import extended_step
 from mmtune.planning.report import GIB
 from mmtune.planning.request import Request
-from mmtune.planning.search import REMATERIALISE, SCHEMES, Family, Found, Taken, Tried, Way, batch_sizes, meshes, search
+from mmtune.planning.search import SCHEMES, Family, Found, Taken, Way, batch_sizes, families_of, search
 from mmtune.recipe import Recipe
 from mmtune.sharding.mesh import distributed, parse_mesh
 from mmtune.sharding.table import Row, layout_rows
 
-_SHOWN = 10
 
-
-def searched(
-    request: Request, devices: int, seconds: float, on_step: Callable[[int, int, Tried | None, Way], None]
-) -> Found:
-    """Returns the fastest ways to train on so many devices.
+def searched(request: Request, devices: int, on_step: Callable[[dict[str, Any]], None]) -> None:
+    """Finds the fastest ways to train on so many devices.
 
     Args:
-        request: What is planned; its batch size is the largest that is tried, its quantisation, if it has one, the only
+        request: What is planned; its batch size is the largest that is tried, its quantization, if it has one, the only
             one.
         devices: How many there are.
-        seconds: After which nothing more is compiled.
-        on_step: As of `search`.
+        on_step: Told what is known, as `search_figures` has it, with the "next" way before each compilation.
     """
     base = request.recipe
     schemes = (base.quantize,) if base.quantize or base.full else SCHEMES
@@ -49,14 +39,17 @@ def searched(
             step = extended_step(request.spec, recipe(way), request.length, request.length)
         return Taken(step.total, step_seconds(request.chip, step.flops, step.moved, step.exchanged))
 
-    return search(
-        [Family(*parts) for parts in product(meshes(devices), schemes, REMATERIALISE)],
+    def told(found: Found, way: Way | None) -> None:
+        following = {} if way is None else {"next": _named(way.family) | {"batch_size": way.batch_size}}
+        on_step(search_figures(found) | following)
+
+    search(
+        families_of(devices, schemes),
         lambda family: batch_sizes(base.batch_size, parse_mesh(family.mesh)["data"]),
         lambda way: bounds(request.spec, recipe(way), rows[way.family.quantize], request.length, request.chip),
         measure,
         request.chip.memory * GIB,
-        seconds,
-        on_step,
+        told,
     )
 
 
@@ -66,14 +59,9 @@ def _rows(request: Request, recipe: Recipe) -> list[Row]:
         return layout_rows(trainer.variables, trainer.optimizer)
 
 
-def search_figures(request: Request, devices: int, found: Found) -> dict[str, Any]:
+def search_figures(found: Found) -> dict[str, Any]:
     """Returns what was found as JSON has it."""
     return {
-        "model": request.model,
-        "devices": devices,
-        "chip": request.chip_name,
-        "hbm": request.chip.memory,
-        "seq_len": request.length,
         "compiled": found.compiled,
         "best": [
             {
@@ -86,35 +74,8 @@ def search_figures(request: Request, devices: int, found: Found) -> dict[str, An
             for one in found.fitting
         ],
         "left": [{**_named(family), "reason": reason} for family, reason in found.left.items()],
+        "untried": [_named(family) for family in found.untried],
     }
-
-
-def print_search(console: Console, found: dict[str, Any]) -> None:
-    """Prints what `search_figures` returned."""
-    where = f"{found['devices']} x {found['chip']} of {found['hbm']:g} GiB"
-    console.print(f"{found['model']} on {where}, rows of {found['seq_len']} text tokens", highlight=False)
-    if not found["best"]:
-        console.print("nothing fits", highlight=False)
-    else:
-        table = Table(box=None)
-        for title in ("mesh", "batch", "base", "rematerialise", "GiB", "ms a step", "ms an example"):
-            table.add_column(title, justify="left" if title in ("mesh", "base", "rematerialise") else "right")
-        for one in found["best"][:_SHOWN]:
-            table.add_row(
-                one["mesh"],
-                str(one["batch_size"]),
-                one["quantize"] or "wide",
-                one["rematerialise"],
-                f"{one['total'] / GIB:.2f}",
-                f"{1e3 * one['step_seconds']:.1f}",
-                f"{1e3 * one['example_seconds']:.2f}",
-            )
-        console.print(table)
-    reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for one in found["left"]:
-        reasons[one["mesh"], one["reason"]].append(f"{one['quantize'] or 'wide'}/{one['rematerialise']}")
-    for (mesh, reason), ways in reasons.items():
-        console.print(f"{mesh}, {', '.join(ways)}: {reason}", highlight=False)
 
 
 def _named(family: Family) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from mmtune.errors import UsageError
-from mmtune.sharding.rules import RULES, WHOLE, Axes, Fitted, Rule, find, fit
+from mmtune.sharding.rules import RULES, WHOLE, Axes, Fitted, Rule, find, fit, units_of
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Layouts(keras.distribution.ModelParallel):
         if rule is None and variable.shape:
             self.unmatched.add(variable.path)
         try:
-            fitted = fit(rule.axes if rule else WHOLE, tuple(variable.shape), self.sizes)
+            fitted = fit(rule.axes if rule else WHOLE, tuple(variable.shape), self.sizes, units_of(variable))
         except ValueError as error:
             raise UsageError(f"layout {rule.pattern if rule else ''!r}, weight {variable.path}: {error}") from error
         if rule is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from mmtune.distributed.processes import fetch_global_array
 from mmtune.model import Model
 from mmtune.sharding.layout import make_layouts
-from mmtune.sharding.rules import RULES, WHOLE, find, fit
+from mmtune.sharding.rules import RULES, WHOLE, find, fit, units_of
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def local_model(model: Model) -> Iterator[Model]:
 
     def put(variable: Any) -> Any:
         rule = find(variable.path, RULES)
-        axes = fit(rule.axes if rule else WHOLE, tuple(variable.shape), sizes).axes
+        axes = fit(rule.axes if rule else WHOLE, tuple(variable.shape), sizes, units_of(variable)).axes
         return jax.device_put(fetch_global_array(variable.value), NamedSharding(mesh, PartitionSpec(*axes)))
 
     everywhere = NamedSharding(mesh, PartitionSpec())

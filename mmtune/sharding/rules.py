@@ -7,10 +7,13 @@ do the same; here they cover PaliGemma's vision tower, Llama, adapters and quant
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 Axes = tuple[str | None, ...]
+Units = tuple[int | None, ...]
 
 
 class Rule(NamedTuple):
@@ -32,6 +35,7 @@ _LLAMA = r"(.*/)?transformer_layer_\d+"
 _TOWER = r"(.*/)?encoder_block_\d+"
 _FEW = r"quantized/.*"
 _LORA = r"(.*/)?lora/.*"
+_BY_COLUMNS = "([qkv]_proj|gate_proj|up_proj|fc1)"
 
 RULES: tuple[Rule, ...] = (
     # Embeddings by vocabulary; Llama's untied head by its columns, which are the vocabulary.
@@ -62,13 +66,14 @@ RULES: tuple[Rule, ...] = (
     # Norms are small and needed everywhere.
     Rule(r"(.*/)?[a-z_]*(norm|normalization|layernorm)(_\d+)?/(scale|gamma|beta)", WHOLE),
     # Adapters follow what they stand on: columns where it is divided by columns, rows where by rows.
-    Rule(rf"{_LORA}_(q_proj|gate_proj|up_proj|fc1)_b", (None, "model")),
-    Rule(rf"{_LORA}_(q_proj|gate_proj|up_proj|fc1)_magnitude", ("model",)),
+    Rule(rf"{_LORA}_{_BY_COLUMNS}_b", (None, "model")),
+    Rule(rf"{_LORA}_{_BY_COLUMNS}_magnitude", ("model",)),
     Rule(rf"{_LORA}_(o_proj|down_proj|out_proj|fc2)_a", ("model", None)),
     Rule(rf"{_LORA}_(a|b|magnitude)", WHOLE),
     # Quantised weights are matrices (inputs, outputs) under names of our own; a scale stands for a group of inputs.
-    Rule(rf"{_FEW}/embedding/(values|scale)", ("model", None)),
-    Rule(rf"{_FEW}/(q_proj|gate_proj|up_proj|fc1)/(values|scale)", ("data", "model")),
+    Rule(rf"{_FEW}/embedding/(values|scale)", ("model", "data")),
+    Rule(rf"{_FEW}/head/(values|scale)", ("data", "model")),
+    Rule(rf"{_FEW}/{_BY_COLUMNS}/(values|scale)", ("data", "model")),
     Rule(rf"{_FEW}/(o_proj|down_proj|out_proj|fc2)/(values|scale)", ("model", "data")),
     Rule(rf"{_FEW}/(values|scale)", ("data", None)),
     # What a trainer has beside the model.
@@ -83,7 +88,7 @@ def find(path: str, rules: Iterable[Rule]) -> Rule | None:
 
 
 class Fitted(NamedTuple):
-    """Axes that divide a weight without rest.
+    """Axes that divide a weight without rest, and no attention head.
 
     Attributes:
         axes: For each axis of the weight the mesh's axis, or None.
@@ -94,11 +99,19 @@ class Fitted(NamedTuple):
     whole: tuple[str, ...]
 
 
-def fit(axes: Axes, shape: tuple[int, ...], mesh: Mapping[str, int]) -> Fitted:
+def fit(axes: Axes, shape: tuple[int, ...], mesh: Mapping[str, int], units: Units = ()) -> Fitted:
     """Returns the axes of a rule that divide a weight of this shape on a mesh; the others are left whole.
 
     >>> fit(("model", "data", None), (1, 160, 40), {"data": 2, "model": 4})
     Fitted(axes=(None, 'data', None), whole=('model',))
+    >>> fit((None, "model"), (8, 512), {"model": 4}, (None, 2))
+    Fitted(axes=(None, None), whole=('model',))
+
+    Args:
+        axes: Of the rule.
+        shape: Of the weight.
+        mesh: Devices along each axis.
+        units: As of `in_units`; empty: nothing is kept together.
 
     Raises:
         ValueError: When the rule is for a weight with another number of axes.
@@ -106,6 +119,36 @@ def fit(axes: Axes, shape: tuple[int, ...], mesh: Mapping[str, int]) -> Fitted:
     wished = axes or (None,) * len(shape)
     if len(wished) != len(shape):
         raise ValueError(f"expected {len(shape)} axes for a weight of shape {shape}, got {axes}")
-    pairs = list(zip(wished, shape, strict=True))
-    kept = tuple(axis if axis and size % mesh.get(axis, 1) == 0 else None for axis, size in pairs)
-    return Fitted(kept, tuple(axis for axis, size in pairs if axis and size % mesh.get(axis, 1)))
+    kept: list[str | None] = []
+    for axis, size, unit in zip(wished, shape, units or (None,) * len(shape), strict=True):
+        devices = mesh.get(axis or "", 1)
+        kept.append(None if size % devices or (unit or devices) % devices else axis)
+    whole = tuple(axis for axis, found in zip(wished, kept, strict=True) if axis and found is None)
+    return Fitted(tuple(kept), whole)
+
+
+_units: ContextVar[Units] = ContextVar("units", default=())
+
+
+@contextmanager
+def in_units(units: Units) -> Iterator[None]:
+    """Marks weights that are made in this block: devices get whole units of their axes.
+
+    An axis of a matrix may hold several attention heads, one after the other. As the kernels that have an axis for
+    heads, it is divided between heads and not within one.
+
+    Args:
+        units: For each axis of the weights the number of units in it; None: each place is one.
+    """
+    token = _units.set(units)
+    try:
+        yield
+    finally:
+        _units.reset(token)
+
+
+def units_of(variable: Any) -> Units:
+    """Returns the units of a variable, which it keeps from the block that it is made in; empty for one without."""
+    if not hasattr(variable, "units"):
+        variable.units = _units.get()
+    return variable.units

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmtune.sharding.layout import Layouts
-from mmtune.sharding.rules import Axes
+from mmtune.sharding.rules import Axes, Units, units_of
 
 _NUMBER = re.compile(r"(?<=[_/])\d+(?=[_/])")
 
@@ -25,6 +25,7 @@ class Row:
         bytes: On each device.
         weight: For an optimizer's slot the path of its weight, else None.
         of_optimizer: Whether it is the optimizer's.
+        units: Of the variable's axes, as of `mmtune.sharding.rules.in_units`.
     """
 
     path: str
@@ -34,6 +35,7 @@ class Row:
     bytes: int
     weight: str | None = None
     of_optimizer: bool = False
+    units: Units = ()
 
     @property
     def whole_bytes(self) -> int:
@@ -59,7 +61,11 @@ def layout_rows(variables: Iterable[Any], optimizer: Any = None) -> list[Row]:
         return rows
     # A slot is named after the path of its weight: "adam_w/decoder_block_0_attention_query_kernel_momentum".
     paths = {variable.path.replace("/", "_"): variable.path for variable in weights}
-    return rows + [_row(variable, _weight_of(variable.path, paths), True) for variable in optimizer.variables]
+    units = {variable.path: units_of(variable) for variable in weights}
+    for variable in optimizer.variables:
+        weight = _weight_of(variable.path, paths)
+        rows.append(_row(variable, weight, True, units.get(weight or "", ())))
+    return rows
 
 
 def checked_rows(variables: Iterable[Any], optimizer: Any) -> list[Row]:
@@ -144,7 +150,7 @@ def size_text(count: int) -> str:
     return f"{count} bytes"
 
 
-def _row(variable: Any, weight: str | None = None, of_optimizer: bool = False) -> Row:
+def _row(variable: Any, weight: str | None = None, of_optimizer: bool = False, units: Units | None = None) -> Row:
     shape = tuple(variable.shape)
     sharding = sharding_of(variable)
     axes: Axes = (None,) * len(shape)
@@ -154,7 +160,8 @@ def _row(variable: Any, weight: str | None = None, of_optimizer: bool = False) -
         axes = tuple(given) + (None,) * (len(shape) - len(given))
         here = sharding.shard_shape(shape)
     size = math.prod(here) * itemsize(variable.dtype)
-    return Row(variable.path, shape, str(variable.dtype), axes, size, weight, of_optimizer)
+    units = units_of(variable) if units is None else units
+    return Row(variable.path, shape, str(variable.dtype), axes, size, weight, of_optimizer, units)
 
 
 def sharding_of(variable: Any) -> Any:

@@ -125,7 +125,16 @@ PLACES = {
     ("image_encoder/encoder_block_0/mlp_dense_1/bias", (64,)): ("model",),
     ("lora/model_layers_0_self_attn_q_proj_b", (4, 64)): (None, "model"),
     ("lora/model_layers_0_self_attn_o_proj_a", (64, 4)): ("model", None),
-    ("lora/model_layers_0_self_attn_k_proj_b", (4, 64)): (None, None),
+    ("lora/model_layers_0_self_attn_k_proj_b", (4, 64)): (None, "model"),
+    ("lora/model_vision_tower_encoder_layers_0_self_attn_v_proj_b", (4, 64)): (None, "model"),
+    ("lora/model_layers_0_self_attn_v_proj_magnitude", (64,)): ("model",),
+    ("quantized/model/layers/0/self_attn/k_proj/values", (48, 64)): ("data", "model"),
+    ("quantized/model/layers/0/self_attn/v_proj/scale", (1, 64)): (None, "model"),
+    ("quantized/model/layers/0/self_attn/o_proj/values", (64, 48)): ("model", "data"),
+    ("quantized/model/vision_tower/encoder/layers/0/self_attn/v_proj/values", (32, 32)): ("data", "model"),
+    ("quantized/model/embedding/values", (256, 48)): ("model", "data"),
+    ("quantized/model/embedding/scale", (256, 1)): ("model", None),
+    ("quantized/model/head/values", (48, 256)): ("data", "model"),
 }
 
 
@@ -134,6 +143,47 @@ def test_where_weights_lie(path, shape):
     rule = find(path, RULES)
     assert rule is not None
     assert fit(rule.axes, shape, {"data": 2, "model": 4}).axes == PLACES[path, shape]
+
+
+HEADS = """
+from types import SimpleNamespace
+import keras
+from backbones import make
+from mmtune.model import Model
+from mmtune.models.lora_config import LoRA
+from mmtune.sharding.mesh import distribution
+from mmtune.sharding.table import layout_rows
+keras.distribution.set_distribution(distribution("model=4"))
+for family in ("gemma", "gemma2", "llama3", "paligemma"):
+    for scheme in (None, "int8", "int4"):
+        model = Model(make(family), SimpleNamespace(loc=None), name=family)
+        if scheme:
+            model.quantize(scheme)
+        adapter = model.add_lora(LoRA(rank=4, dora=True), 0)
+        text = model.variables["text"]["layers"][0]
+        lies = {}
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            base = text[name]
+            kernels = [base.values, base.scale] if scheme else [base]
+            module = f"layers.0.self_attn.{name}"
+            named = next(weights for path, weights in adapter.table.items() if path.endswith(module))
+            which = "a" if name == "o_proj" else "b"
+            lies[name] = ["model" in row.axes for row in layout_rows([*kernels, named[which]])]
+        print(family, scheme, model.spec.text.num_heads, model.spec.text.num_kv_heads, lies)
+"""
+
+
+def test_adapters_and_quantized_weights_are_divided_where_the_kernels_are():
+    """Between heads: four devices divide four or eight heads and neither one nor two, whatever they are kept in."""
+    lines = program(["-c", HEADS], 4).splitlines()
+    assert len(lines) == 12
+    for line in lines:
+        family, scheme, heads, kv_heads, lies = line.split(" ", 4)
+        for name, divided in eval(lies).items():
+            expected = int(kv_heads if name in ("k_proj", "v_proj") else heads) % 4 == 0
+            if name == "o_proj" and scheme != "None":
+                divided = [divided[0], divided[-1]]  # inputs share a scale, or there are too few groups of them
+            assert divided == [expected] * len(divided), (family, scheme, name, divided)
 
 
 def test_a_rule_for_other_axes_is_refused():

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_the_best_is_that_of_trying_everything(seed, memory):
     measure, bound = made_up(seed)
     every = {Way(family, size): measure(Way(family, size)) for family in FAMILIES for size in sizes(family)}
     fitting = [taken.seconds / way.batch_size for way, taken in every.items() if taken.bytes <= memory]
-    found = search(FAMILIES, sizes, bound, measure, memory, 1e9)
+    found = search(FAMILIES, sizes, bound, measure, memory)
     assert [one.per_example for one in found.fitting[:1]] == sorted(fitting)[:1]
     assert all(one.taken.bytes <= memory for one in found.fitting)
     assert found.compiled < len(every)
@@ -56,12 +57,40 @@ def test_the_best_is_that_of_trying_everything(seed, memory):
     assert sorted(map(str, [*shown, *found.left])) == sorted(map(str, FAMILIES))
 
 
-def test_when_the_time_is_up_nothing_more_is_compiled_than_one_way():
-    measure, bound = made_up(0)
-    found = search(FAMILIES, sizes, bound, measure, 1000, -1)
-    assert found.compiled == len(found.fitting) == 1
-    assert "not tried: the time was up (--search-seconds)" in found.left.values()
-    assert len(found.left) == len(FAMILIES) - 1
+@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("memory", [12, 25, 60])
+def test_what_is_likely_to_fit_is_compiled_first(seed, memory):
+    """Ways take three times their bound: one miss tells how far bounds are off, and the next ones fit."""
+    measure, bound = made_up(seed)
+
+    def far(way):
+        least = bound(way)
+        return Bounds(measure(way).bytes / 3, least.seconds, least.estimate)
+
+    first = []
+
+    def on_step(found, way):
+        if way is not None and found.fitting and not first:
+            first.append(found.compiled)
+
+    found = search(FAMILIES, sizes, far, measure, memory, on_step)
+    assert found.fitting
+    assert (first or [found.compiled])[0] <= 3
+
+
+def test_what_is_known_is_told_before_each_compilation():
+    measure, bound = made_up(1)
+    told = []
+
+    def on_step(found, way):
+        told.append((found.compiled, way, len(found.untried)))
+        known = {one.way.family for one in found.fitting} | set(found.left) | set(found.untried)
+        assert known == set(FAMILIES)
+
+    found = search(FAMILIES, sizes, bound, measure, 25, on_step)
+    assert [compiled for compiled, *_ in told] == list(range(found.compiled + 1))
+    assert told[-1] == (found.compiled, None, 0)
+    assert told[0][2] > 20
 
 
 def test_meshes_and_batches():
@@ -125,7 +154,7 @@ def test_bounds_are_below_what_is_compiled_and_what_is_held_is_exact():
 
 def test_the_command(tmp_path):
     words = [sys.executable, "-m", "mmtune", "plan", "tiny", "--search", "--devices", "2", "--batch-size", "2"]
-    words += ["--seq-len", "16", "--dtype", "float32", "--quantize", "int8", "--search-seconds", "1"]
+    words += ["--seq-len", "16", "--dtype", "float32", "--quantize", "int8", "--search-seconds", "120"]
     file = tmp_path / "found.json"
     done = subprocess.run([*words, "--json", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -137,6 +166,40 @@ def test_the_command(tmp_path):
     assert best["quantize"] == "int8"
     assert len(found["best"]) + len(found["left"]) == 2 * 3
     assert best["mesh"] in done.stdout
+    assert found["not_tried"] == 0
+    assert "untried" not in found
+
+
+def test_the_time_is_kept(tmp_path):
+    """Two seconds are too few for anything: the command ends with a true word about what it knows."""
+    file = tmp_path / "found.json"
+    words = ["plan", "tiny", "--search", "--devices", "4", "--search-seconds", "2", "--json", str(file)]
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "mmtune", *words], capture_output=True, text=True, check=False)
+    assert time.monotonic() - began < 30  # a compilation that has begun would take as long again
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "nothing found yet, 27 not tried: give it more time by --search-seconds" in done.stdout
+    assert "nothing fits" not in done.stdout
+    found = json.loads(file.read_text())
+    assert found["not_tried"] == len(found["left"]) == 27
+    assert found["best"] == []
+    assert {one["reason"] for one in found["left"]} == {"not tried: the time was up (--search-seconds 2)"}
+
+
+def test_what_cannot_fit_is_not_called_untried():
+    words = ["plan", "tiny", "--search", "--devices", "2", "--hbm", "0.0001", "--search-seconds", "120"]
+    done = subprocess.run([sys.executable, "-m", "mmtune", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "nothing fits" in done.stdout
+    assert "not tried" not in done.stdout
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
+def test_a_time_that_is_none_is_refused(seconds):
+    words = ["plan", "tiny", "--search", "--search-seconds", seconds]
+    done = subprocess.run([sys.executable, "-m", "mmtune", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--search-seconds: expected a number above 0" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 from mmtune.data.confinement import OPTION
 from mmtune.data.images import LIMIT
 from mmtune.data.read import parse_address
+from mmtune.distributed.cluster_env import COUNT
 from mmtune.errors import DataError, MmtuneError, UsageError, unknown_name
 from mmtune.registry import task_class
 from mmtune.reporting import read_metrics
@@ -317,6 +318,7 @@ class Trainer:
         self._running, self._in_use = name, data
         self.uploads.touch(data)
         environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "120", LIMIT: str(self._limits.most_pixels)}
+        environment[COUNT] = "1"  # whatever started the page, a run of it has no others to join
         with self._file(name, _OUTPUT).open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mmtune.demos.train_process", *words],

@@ -4,6 +4,7 @@ import itertools
 import json
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,8 @@ def all_gather_objects(what: str, value: Any) -> list[Any]:
 def say(text: str) -> None:
     """Prints a sentence to standard error; further lines of it are indented."""
     first, *more = text.split("\n")
-    print("\n  ".join([f"mmtune: {first}", *more]), file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody reads it
+        print("\n  ".join([f"mmtune: {first}", *more]), file=sys.stderr, flush=True)
 
 
 def named(indices: list[int], count: int) -> str:

@@ -110,6 +110,7 @@ class _Host:
             raise UsageError(await self._taken(error)) from error
         async with server:
             while len(self._came) < cluster.count and not self._refusal:
+                self._forget_who_left()
                 missing = [index for index in range(cluster.count) if index not in self._came]
                 text = f"waiting for {named(missing, cluster.count)} at {cluster.coordinator}{_elsewhere(cluster)}"
                 if self._waiting.over:
@@ -131,15 +132,21 @@ class _Host:
             link.send({"go": self._met.hosts})
         return self._met
 
+    def _forget_who_left(self) -> None:
+        """Lets a process that has ended while it waited come again: a launcher may restart it."""
+        for index in [index for index, link in self._met.links.items() if link.is_gone]:
+            del self._met.links[index], self._met.hosts[index], self._came[index], self._statements[index]
+
     async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = Link(reader, writer)
         try:
             hello = await asyncio.wait_for(link.receive(), _ATTEMPT)
         except (TimeoutError, NoMessageError):
             hello = None
-        if hello is None or hello.get("mmtune") != _PROTOCOL or not set(_hello(self._cluster, {}, "")) <= set(hello):
+        if hello is None or not _is_hello(hello):
             await link.close()  # somebody who looks for open ports
             return
+        self._forget_who_left()
         if problem := self._problem(hello):
             self._refusal = self._refusal or problem
             link.send({"refused": self._refusal})
@@ -256,6 +263,14 @@ def _hello(cluster: Cluster, statement: Mapping[str, str], problem: str) -> Mess
         "statement": dict(statement),
         "problem": problem,
     }
+
+
+def _is_hello(message: Message) -> bool:
+    """Whether a message is what a process says when it comes."""
+    kinds = {"mmtune": int, "index": int, "count": int, "host": str, "name": str, "statement": dict, "problem": str}
+    return all(isinstance(message.get(key), kind) for key, kind in kinds.items()) and (
+        message["mmtune"] == _PROTOCOL and 0 <= message["index"] < message["count"]
+    )
 
 
 def _self_name() -> str:

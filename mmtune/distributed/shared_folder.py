@@ -9,7 +9,7 @@ from pathlib import Path
 from mmtune.distributed.processes import exchange, is_distributed, is_main_process
 from mmtune.errors import UsageError
 
-_SECONDS = 20.0  # network file systems show what others wrote some seconds later
+_SECONDS = 40.0  # NFS may show a list of a folder that is 30 seconds old
 _PREFIX = ".seen-by-all-"
 
 

@@ -1,6 +1,7 @@
 """Processes meet at a port: here several in one event loop, each as the others see it."""
 
 import asyncio
+import gc
 import json
 import socket
 
@@ -132,6 +133,22 @@ def test_two_that_call_themselves_the_first(port):
     assert all("process 0 of 2 was started twice" in str(error) for error in found)
 
 
+def test_a_process_that_ended_may_come_again(port):
+    async def came_and_went():
+        coming = asyncio.ensure_future(come(port, 1))
+        await asyncio.sleep(0.3)
+        coming.cancel()
+
+    async def run():
+        first = asyncio.ensure_future(come(port, 0))
+        await asyncio.gather(later(0.1, came_and_went()))
+        gc.collect()  # closes what the cancelled process had open
+        await asyncio.sleep(0.2)
+        return await asyncio.gather(first, come(port, 1), come(port, 2))
+
+    assert set(asyncio.run(run())[0].links) == {1, 2}
+
+
 def test_counts_that_differ(port):
     found = together(
         come(port, 0), come(port, 1), later(0.2, come(port, 2, count=4)), later(0.4, come(port, 3, count=4))
@@ -150,7 +167,10 @@ def test_strangers_at_the_port_are_no_processes(port):
         writer.close()
         return answer
 
-    noise = [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 99, b"[]\n", b"", json.dumps({"mmtune": 1}).encode() + b"\n"]
+    hello = {"mmtune": 1, "index": 1, "count": 2, "host": "a", "name": "b", "statement": {}, "problem": ""}
+    wrong = [{"index": "1"}, {"index": -1}, {"index": 2}, {"count": None}, {"statement": []}, {"mmtune": 2}]
+    noise = [json.dumps(hello | change).encode() + b"\n" for change in wrong]
+    noise += [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 99, b"[]\n", b"", json.dumps({"mmtune": 1}).encode() + b"\n"]
     found = together(come(port, 0, count=2), *map(stranger, noise), later(0.6, come(port, 1, count=2)))
     assert set(found[0].links) == {1}
     assert found[1:-1] == [b""] * len(noise)

@@ -108,29 +108,36 @@ class _Host:
             server = await asyncio.start_server(self._receive, _interface(cluster), cluster.port, limit=LIMIT)
         except OSError as error:
             raise UsageError(await self._taken(error)) from error
-        async with server:
-            while len(self._came) < cluster.count and not self._refusal:
-                self._forget_who_left()
-                missing = [index for index in range(cluster.count) if index not in self._came]
-                text = f"waiting for {named(missing, cluster.count)} at {cluster.coordinator}{_elsewhere(cluster)}"
-                if self._waiting.over:
-                    after = f"within {self._waiting.seconds:g} s (--join-seconds)"
-                    sentence = f"{named(missing, cluster.count)} did not come to {cluster.coordinator} {after}"
-                    await self._refuse(f"{sentence}{_elsewhere(cluster)}", absent=True)
-                self._waiting.say(text)
-                for link in self._met.links.values():
-                    link.send({"missing": missing})
-                self._changed.clear()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), _PAUSE)
-            if not self._refusal:
-                lines = differences([self._statements[index] for index in sorted(self._statements)])
-                self._refusal = str(disagreement(lines)) if lines else ""
-            if self._refusal:
-                await self._refuse(self._refusal)
+        try:
+            await self._wait_for_all()
+        finally:
+            server.close()  # and not `wait_closed`: the connections stay
         for link in self._met.links.values():
             link.send({"go": self._met.hosts})
         return self._met
+
+    async def _wait_for_all(self) -> None:
+        """Returns when all have come and state the same."""
+        cluster, waiting = self._cluster, self._waiting
+        looking = asyncio.ensure_future(asyncio.to_thread(_elsewhere, cluster))
+        while len(self._came) < cluster.count and not self._refusal:
+            self._forget_who_left()
+            missing = [index for index in range(cluster.count) if index not in self._came]
+            note = looking.result() if looking.done() else ""
+            if waiting.over:
+                sentence = f"{named(missing, cluster.count)} did not come to {cluster.coordinator} within "
+                await self._refuse(f"{sentence}{waiting.seconds:g} s (--join-seconds){note}", absent=True)
+            waiting.say(f"waiting for {named(missing, cluster.count)} at {cluster.coordinator}{note}")
+            for link in self._met.links.values():
+                link.send({"missing": missing})
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), _PAUSE)
+        if not self._refusal:
+            lines = differences([self._statements[index] for index in sorted(self._statements)])
+            self._refusal = str(disagreement(lines)) if lines else ""
+        if self._refusal:
+            await self._refuse(self._refusal)
 
     def _forget_who_left(self) -> None:
         """Lets a process that has ended while it waited come again: a launcher may restart it."""

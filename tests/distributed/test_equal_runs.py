@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 PROGRAM = Path(__file__).parents[1] / "training" / "cut_program.py"
 DEVICES = 8
-STEPS = 6
+STEPS = 12  # JAX takes some of them to let all processes agree on the one to stop after
 RUN = ["--task", "detection", "--data", "shapes:train?n=20&max_objects=2", "--batch-size", "4", "--lora-rank", "4"]
 RUN += ["--val", "shapes:val?n=5&max_objects=2", "--steps", str(STEPS), "--mesh", "data=4,model=2"]
 RUN += ["--set", "buckets=1", "log_every=1", "save_every=2", "eval_every=3"]
@@ -86,7 +86,7 @@ def test_two_processes_stopped_and_resumed_by_one(tmp_path, whole):
     said, steps = finished(started(2, *RUN, "--out", out, cut=4), code=143)
     losses, records = together(steps)
     assert all(len(record_ids) == 2 for process in steps for *_, record_ids in process)  # half of each batch
-    stopped = int(re.search(r"stopped by SIGTERM at step (\d) of 6", said[0])[1])
+    stopped = int(re.search(rf"stopped by SIGTERM at step (\d+) of {STEPS}", said[0])[1])
     assert len(losses) == stopped >= 4
     assert "stopped" not in said[1]
     assert "trainable" not in said[1]
@@ -171,15 +171,15 @@ def test_a_signal_to_one_stops_all(tmp_path, whole, told, number):
 def test_a_signal_in_an_evaluation_leaves_it_for_later(tmp_path, whole):
     """The evaluation after step 3 of all is left; the run that goes on makes it up."""
     out = tmp_path / "run"
-    many = [word.replace("val?n=5", "val?n=400") for word in RUN]
+    many = [word.replace("val?n=5", "val?n=1500") for word in RUN]
     processes = started(2, *many, "--out", out)
     trained(out, processes, 3)
-    time.sleep(2)  # an evaluation of 400 records takes longer
+    time.sleep(1)  # an evaluation of 1,500 records takes longer
     began = time.monotonic()
     processes[1].send_signal(signal.SIGTERM)
     said, steps = finished(processes, code=143)
     print(f"stopped in an evaluation after {time.monotonic() - began:.1f} s")
-    assert "stopped by SIGTERM at step 3 of 6, and kept" in said[0]
+    assert f"stopped by SIGTERM at step 3 of {STEPS}, and kept" in said[0]
     assert (out / "checkpoints" / "3").is_dir()
     assert together(steps)[1] == whole[2][:3]
 
@@ -239,8 +239,7 @@ def test_a_process_that_waits_for_the_others_is_stopped_at_once(tmp_path, told):
     assert not (tmp_path / "run").exists()
 
 
-def test_what_one_cannot_read_ends_all_with_its_sentence(tmp_path):
-    """Only process 1 cannot use the data: it is changed between the starts of the two."""
+def test_data_that_cannot_be_used_end_all_with_a_sentence(tmp_path):
     data = tmp_path / "broken.jsonl"
     data.write_text('{"image": "nothing.png", "prefix": "detect cat", "suffix": ""}\n')
     words = [word if not word.startswith("shapes:train") else str(data) for word in RUN]

@@ -51,7 +51,7 @@ class Launcher:
         name: What it is called.
         count, index: Variables with the number of processes and this one's; `count` is empty where none tells it.
         local_index, local_count: Variables with the same for the processes of one machine, empty where none tells it.
-        job: Variable whose value is the job's own, for a port.
+        job: Variable whose value is the job's own and the same in all its processes, for a port.
         pass_on: How a variable is handed to all processes.
     """
 
@@ -77,7 +77,7 @@ _MPI = (
         "by mpirun -x",
     ),
     Launcher("MVAPICH", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_LOCAL_RANK"),
-    Launcher("MPI (PMI)", "PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", "PMI_FD", "by mpiexec -genv"),
+    Launcher("MPI (PMI)", "PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", "", "by mpiexec -genv"),
     Launcher("Flux", "FLUX_JOB_SIZE", "FLUX_TASK_RANK", "FLUX_TASK_LOCAL_ID", "", "FLUX_JOB_ID"),
     Launcher("PMIx", "", "PMIX_RANK", "", "", "PMIX_NAMESPACE"),
 )
@@ -204,7 +204,7 @@ def _unknown_place(environment: Mapping[str, str], launcher: Launcher, count: in
     wanted = f"{ADDRESS}=HOST:PORT of process 0" + ("" if count else f" and {COUNT}")
     several = f"started {count} processes" if count else "may have started several processes"
     return UsageError(
-        f"{launcher.name} {several} ({said}) and does not say where the first one is: set {wanted}, the same "
+        f"{launcher.name} {several} ({said}) and does not say where the first one is: set {wanted} "
         f"{launcher.pass_on}, to train together, or {COUNT}=1 where each process trains on its own"
     )
 

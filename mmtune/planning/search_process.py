@@ -38,6 +38,7 @@ def search_within(
     quantize, full = asked["settings"].get("quantize"), asked["settings"].get("full")
     schemes = (quantize,) if quantize or full else SCHEMES
     untried = [family._asdict() for family in families_of(asked["devices"], schemes)]
+    reason = f"not tried: the time was up (--search-seconds {seconds:g})"
     known: dict[str, Any] = {"compiled": 0, "best": [], "left": [], "untried": untried}
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={asked['devices']}"
     process = subprocess.Popen(
@@ -72,14 +73,14 @@ def search_within(
             if "next" not in known:
                 break
         else:
-            known["ended"] = True
-        if not known.get("ended") and process.wait():
-            raise RuntimeError(f"the search ended with exit code {process.returncode}")
+            known["next"] = None  # it is ended in the middle of something
+        if "next" not in known or known["next"] is not None:
+            code = process.wait()
+            reason = f"not tried: the process that searches ended with exit code {code}" if code else reason
     finally:
         process.kill()
         process.wait()
     known.pop("next", None)
-    reason = f"not tried: the time was up (--search-seconds {seconds:g})"
     known["left"] = [*known["left"], *({**family, "reason": reason} for family in known["untried"])]
     known["not_tried"] = len(known.pop("untried"))
     return known

@@ -19,7 +19,11 @@ def print_search(console: Console, found: dict[str, Any]) -> None:
     """Prints the figures of a search."""
     where = f"{found['devices']} x {found['chip']} of {found['hbm']:g} GiB"
     console.print(f"{found['model']} on {where}, rows of {found['seq_len']} text tokens", highlight=False)
-    missing = f", {found['not_tried']} not tried: give it more time by --search-seconds" if found["not_tried"] else ""
+    untried = [one["reason"] for one in found["left"] if one["reason"].startswith("not tried")]
+    advice = "give it more time by --search-seconds"
+    if untried and "time was up" not in untried[0]:
+        advice = untried[0].removeprefix("not tried: ")
+    missing = f", {found['not_tried']} not tried: {advice}" if found["not_tried"] else ""
     if not found["best"]:
         console.print(f"nothing found yet{missing}" if missing else "nothing fits", highlight=False)
     else:

@@ -71,6 +71,10 @@ SEVERAL = {
 UNKNOWN_PLACE = {
     "Open MPI 5": (MPIRUN | {"PMIX_RANK": "2"}, r"Open MPI started 4 processes \(OMPI_COMM_WORLD_RANK=2\).*mpirun -x"),
     "MPICH": (PMI, r"MPI \(PMI\) started 8 processes \(PMI_RANK=3\)"),
+    "MPICH on one machine": (  # as its mpiexec sets them, the descriptor another in each process
+        PMI | {"MPI_LOCALNRANKS": "8", "MPI_LOCALRANKID": "3", "PMI_FD": "6"},
+        r"MPI \(PMI\) started 8 processes .*mpiexec -genv",
+    ),
     "MVAPICH": ({"MV2_COMM_WORLD_SIZE": "2", "MV2_COMM_WORLD_RANK": "0"}, "MVAPICH started 2 processes"),
     "Flux": ({"FLUX_JOB_SIZE": "2", "FLUX_TASK_RANK": "0"}, "Flux started 2 processes"),
     "PMIx": ({"PMIX_RANK": "1"}, r"PMIx may have started several processes.* and JAX_NUM_PROCESSES"),

@@ -1,7 +1,9 @@
 """Trains and decodes one small model on several meshes and prints how far each run is from that of a single device.
 
     export KERAS_BACKEND=jax XLA_FLAGS=--xla_force_host_platform_device_count=8 PYTHONPATH=tests
-    python tests/sharding/equal_runs.py FAMILY [MESH ...]
+    python tests/sharding/equal_runs.py FAMILY KINDS [MESH ...]
+
+KINDS, with commas between them: lora, full, and int8 or int4 for an adapter on quantized weights.
 
 A line of JSON a run: {"mesh", "kind", "loss", "weights", "tokens", "faults", "divided"}: largest differences of five
 losses and of the weights after them, whether greedy tokens are the same, faults of the layouts, and the number of
@@ -56,7 +58,9 @@ def run(family, kind, mesh, start):
         model = Model(backbone, SimpleNamespace(loc=None), name=family)
         settings = {"task": "instruct", "data": "-", "model": "-", "out": "-", "steps": STEPS}
         recipe = Recipe(full=kind == "full", optimizer=Optimizer(learning_rate=1e-3), **settings)
-        if kind == "lora":
+        if kind.startswith("int"):
+            model.quantize(kind)
+        if kind != "full":
             lora = model.add_lora(LoRA(rank=4, vision=seen), 0)
             rng = np.random.default_rng(1)
             for variable in lora.variables:
@@ -77,9 +81,9 @@ def run(family, kind, mesh, start):
         return first, losses, trained, tokens, table
 
 
-def main(family, *meshes):
+def main(family, kinds, *meshes):
     """Prints a line a run."""
-    for kind in ("lora", "full"):
+    for kind in kinds.split(","):
         start, losses, trained, tokens, _ = run(family, kind, None, None)
         assert len({token for answer in tokens for token in answer}) > 5, "answers of one token hide faults"
         for mesh in meshes:

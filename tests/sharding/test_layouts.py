@@ -25,13 +25,10 @@ def program(words, devices=DEVICES):
     return done.stdout
 
 
-def check_equal(family, *meshes):
-    told = [
-        json.loads(line) for line in program([Path(__file__).with_name("equal_runs.py"), family, *meshes]).splitlines()
-    ]
-    assert [(run["kind"], run["mesh"]) for run in told] == [
-        (kind, mesh) for kind in ("lora", "full") for mesh in meshes
-    ]
+def check_equal(family, kinds, *meshes):
+    words = [Path(__file__).with_name("equal_runs.py"), family, ",".join(kinds), *meshes]
+    told = [json.loads(line) for line in program(words).splitlines()]
+    assert [(run["kind"], run["mesh"]) for run in told] == [(kind, mesh) for kind in kinds for mesh in meshes]
     for run in told:
         print(family, json.dumps(run))  # pytest -rP shows it
         assert run["loss"] <= 1e-5, run
@@ -41,15 +38,23 @@ def check_equal(family, *meshes):
         assert run["divided"] > 8, run
 
 
-@pytest.mark.parametrize("family", ["gemma", "paligemma2"])  # one of one key and value head, one that sees
-def test_a_mesh_equals_one_device(family):
-    check_equal(family, "data=2,model=4")
+# One of one key and value head, one that sees, and one whose key and value heads are divided, in few bits too.
+@pytest.mark.parametrize(
+    ("family", "kinds", "mesh"),
+    [
+        ("gemma", ("lora", "full"), "data=2,model=4"),
+        ("paligemma2", ("lora", "full"), "data=2,model=4"),
+        ("gemma2", ("lora", "int8", "int4"), "data=4,model=2"),
+    ],
+)
+def test_a_mesh_equals_one_device(family, kinds, mesh):
+    check_equal(family, kinds, mesh)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_mesh_equals_one_device(family):
-    check_equal(family, "data=8", "data=4,model=2", "data=2,model=4", "model=8")
+    check_equal(family, ("lora", "full", "int8", "int4"), "data=8", "data=4,model=2", "data=2,model=4", "model=8")
 
 
 COVERAGE = """
@@ -145,45 +150,66 @@ def test_where_weights_lie(path, shape):
     assert fit(rule.axes, shape, {"data": 2, "model": 4}).axes == PLACES[path, shape]
 
 
-HEADS = """
+AGREEMENT = """
+import json
 from types import SimpleNamespace
-import keras
+import jax
 from backbones import make
 from mmtune.model import Model
 from mmtune.models.lora_config import LoRA
-from mmtune.sharding.mesh import distribution
-from mmtune.sharding.table import layout_rows
-keras.distribution.set_distribution(distribution("model=4"))
-for family in ("gemma", "gemma2", "llama3", "paligemma"):
-    for scheme in (None, "int8", "int4"):
-        model = Model(make(family), SimpleNamespace(loc=None), name=family)
-        if scheme:
-            model.quantize(scheme)
-        adapter = model.add_lora(LoRA(rank=4, dora=True), 0)
-        text = model.variables["text"]["layers"][0]
-        lies = {}
-        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            base = text[name]
-            kernels = [base.values, base.scale] if scheme else [base]
-            module = f"layers.0.self_attn.{name}"
-            named = next(weights for path, weights in adapter.table.items() if path.endswith(module))
-            which = "a" if name == "o_proj" else "b"
-            lies[name] = ["model" in row.axes for row in layout_rows([*kernels, named[which]])]
-        print(family, scheme, model.spec.text.num_heads, model.spec.text.num_kv_heads, lies)
+from mmtune.models.modules import linear_kernels
+from mmtune.sharding.mesh import distributed
+def along(variable):
+    axes = tuple(variable._layout.axes)
+    return axes + (None,) * (len(variable.shape) - len(axes))
+def sides(path, kernel):  # what divides inputs and outputs
+    axes = along(kernel)
+    if len(axes) == 2:
+        return list(axes)
+    if path.endswith("o_proj"):
+        return [axes[0] or axes[1], axes[2]]
+    return [axes[1], axes[0] or axes[2]] if head_first else [axes[0], axes[1] or axes[2]]
+def outer(spec, tree):  # embeddings and head, where it is not the embeddings
+    tables = {"embedding": tree["text"]["embedding"], "head": tree["text"]["head"]}
+    return {name: table for name, table in tables.items() if table is not None}
+for family, kwargs in (("gemma", {"num_key_value_heads": 1}), ("gemma2", {}), ("llama3", {}), ("paligemma2", {})):
+    for mesh in ("data=2,model=2", "data=2,model=4", "data=1,model=8", "data=4,model=1"):
+        with distributed(mesh):
+            model = Model(make(family, **kwargs), SimpleNamespace(loc=None), name=family)
+            head_first = model.spec.text.head_first
+            kernels = linear_kernels(model.spec, model.variables)
+            wanted = {path: sides(path, kernel) for path, kernel in kernels.items()}
+            tables = {name: list(along(table)) for name, table in outer(model.spec, model.variables).items()}
+            lora = model.add_lora(LoRA(rank=3, dora=True, vision=family.startswith("pali")), 0)
+            found = {}
+            for path, weights in lora.table.items():
+                inputs, outputs = wanted[path]
+                model_only = [axis if axis == "model" else None for axis in (inputs, outputs)]
+                a, b, magnitude = (along(weights[name]) for name in ("a", "b", "magnitude"))
+                if [a[0], b[1]] != model_only or a[1] or b[0] or magnitude != (model_only[1],):
+                    print("adapter", family, mesh, path, wanted[path], a, b, magnitude)
+            for scheme in ("int8", "int4"):
+                other = Model(make(family, **kwargs), SimpleNamespace(loc=None), name=family)
+                other.quantize(scheme)
+                for path, kernel in linear_kernels(other.spec, other.variables).items():
+                    if list(along(kernel.values)) != wanted[path]:
+                        print(scheme, family, mesh, path, wanted[path], along(kernel.values))
+                for name, table in outer(other.spec, other.variables).items():
+                    if list(along(table.values)) != tables[name]:
+                        print(scheme, family, mesh, name, tables[name], along(table.values))
+            divided = sum("model" in axes for axes in wanted.values())
+            keys = {axes[1] for path, axes in wanted.items() if path.endswith("k_proj") and "vision" not in path}
+            print("done", family, mesh, divided, *keys)
 """
 
 
-def test_adapters_and_quantized_weights_are_divided_where_the_kernels_are():
-    """Between heads: four devices divide four or eight heads and neither one nor two, whatever they are kept in."""
-    lines = program(["-c", HEADS], 4).splitlines()
-    assert len(lines) == 12
-    for line in lines:
-        family, scheme, heads, kv_heads, lies = line.split(" ", 4)
-        for name, divided in eval(lies).items():
-            expected = int(kv_heads if name in ("k_proj", "v_proj") else heads) % 4 == 0
-            if name == "o_proj" and scheme != "None":
-                divided = [divided[0], divided[-1]]  # inputs share a scale, or there are too few groups of them
-            assert divided == [expected] * len(divided), (family, scheme, name, divided)
+def test_adapters_and_quantized_matrices_are_divided_as_the_kernels_that_they_stand_for():
+    lines = program(["-c", AGREEMENT]).splitlines()
+    assert [line for line in lines if not line.startswith("done")] == []
+    assert len(lines) == 4 * 4
+    # One head for keys and values is whole; more are divided where the mesh divides them.
+    assert lines[0].endswith("gemma data=2,model=2 10 None"), lines[0]
+    assert any(line.endswith(" model") for line in lines), lines
 
 
 def test_a_rule_for_other_axes_is_refused():

@@ -1,5 +1,6 @@
 """The search for a mesh against trying everything, and its bounds against what is compiled."""
 
+import io
 import itertools
 import json
 import os
@@ -8,6 +9,7 @@ import sys
 import time
 
 import pytest
+from rich.console import Console
 
 from mmtune.planning.bounds import Bounds
 from mmtune.planning.search import REMATERIALISE, SCHEMES, Family, Taken, Way, batch_sizes, meshes, search
@@ -216,3 +218,26 @@ def test_wrong_usage_is_a_sentence(words, said):
     assert done.returncode == 2
     assert said in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_what_was_found_is_kept_when_the_process_that_searches_dies(monkeypatch):
+    """As when the machine's memory is used up: what it told before is shown, and that it died."""
+    from mmtune.planning import search_process
+    from mmtune.planning.search_report import print_search
+
+    best = {"mesh": "data=1,model=1", "quantize": None, "rematerialise": "none", "batch_size": 8}
+    best |= {"total": 2**30, "step_seconds": 0.8, "example_seconds": 0.1}
+    way = {"mesh": "data=1,model=1", "quantize": "int8", "rematerialise": "none"}
+    told = {"compiled": 1, "best": [best], "left": [], "untried": [way], "next": way | {"batch_size": 8}}
+    program = f"import os\nprint({json.dumps(told)!r}, flush=True)\nos.kill(os.getpid(), 9)"
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **more: popen([words[0], "-c", program], **more))
+    asked = {"model": "tiny", "settings": {}, "length": 8, "chip": "v5p", "memory": 95, "devices": 1}
+    found = search_process.search_within(asked, 60, lambda *_: None)
+    assert found["best"] == [best]
+    assert found["not_tried"] == 1
+    assert found["left"][0]["reason"] == "not tried: the process that searches ended with exit code -9"
+    out = io.StringIO()
+    about = {"model": "tiny", "devices": 1, "chip": "v5p", "hbm": 95, "seq_len": 8}
+    print_search(Console(file=out, width=120), about | found)
+    assert "the best so far, 1 not tried: the process that searches ended with exit code -9" in out.getvalue()

@@ -69,11 +69,13 @@ def holder(folder: Path) -> dict[str, Any] | None:
 def _taken(file: Path) -> tuple[int, str | None]:
     """Returns the locked file's descriptor, and a sentence where another process left the lock behind."""
     while True:
-        file.parent.mkdir(parents=True, exist_ok=True)
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # a run that ended at once has just removed the folder
-            continue
+        except (FileNotFoundError, FileExistsError):
+            if os.path.lexists(file.parent) and not file.parent.is_dir():
+                raise
+            continue  # a run that ended at once has just removed the folder
         try:
             before = _locked(descriptor, file)
             # Whoever held it may have removed the file between its opening and its lock.

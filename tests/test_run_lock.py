@@ -167,6 +167,16 @@ def test_a_folder_that_another_run_removes_is_made_again(tmp_path):
     assert faults == []
 
 
+@pytest.mark.parametrize("kind", ["file", "broken link"])
+def test_what_is_no_folder_is_refused(tmp_path, kind):
+    if kind == "file":
+        (tmp_path / "run").touch()
+    else:
+        (tmp_path / "run").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OSError, match="File exists"):
+        run_lock(tmp_path / "run").__enter__()
+
+
 def test_a_folder_that_is_a_link_stays(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "run").symlink_to(tmp_path / "there")

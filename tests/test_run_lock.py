@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -59,6 +60,7 @@ def test_who_only_looks_keeps_nobody_out(tmp_path):
     def look():
         while not ended.is_set():
             holder(tmp_path)
+            time.sleep(0.001)
 
     (tmp_path / "made").touch()
     (tmp_path / LOCK).touch()

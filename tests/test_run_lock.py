@@ -60,7 +60,7 @@ def test_who_only_looks_keeps_nobody_out(tmp_path):
     def look():
         while not ended.is_set():
             holder(tmp_path)
-            time.sleep(0.001)
+            time.sleep(0.0001)
 
     (tmp_path / "made").touch()
     (tmp_path / LOCK).touch()
@@ -68,7 +68,7 @@ def test_who_only_looks_keeps_nobody_out(tmp_path):
     for thread in threads:
         thread.start()
     try:
-        for _ in range(50):
+        for _ in range(1000):
             with run_lock(tmp_path):
                 pass
             (tmp_path / LOCK).touch()

@@ -31,6 +31,7 @@ class WorkerProcess:
     Attributes:
         kind: What it does, as `mmtune.distributed.worker.Kind`.
         doing: The same in words.
+        connected: Whether it has ever said something: before, it is no more than a command that begins.
         progressed: When it said something last, in seconds of `time.monotonic`.
         longest_step: Seconds of the longest training step so far.
         failure: Why it has failed, which it prints itself; None: it has not.
@@ -40,7 +41,7 @@ class WorkerProcess:
 
     def __init__(self, cluster: Cluster, wait: float, on_word: Callable[[tuple[str, int] | None], None]):
         self._cluster, self._wait, self._on_word = cluster, wait, on_word
-        self.kind, self.doing = "start", "starting"
+        self.kind, self.doing, self.connected = "start", "starting", False
         self.progressed, self.longest_step = time.monotonic(), 0.0
         self.failure: tuple[str, int] | None = None
         self.library_output: deque[str] = deque(maxlen=_KEPT)
@@ -89,7 +90,7 @@ class WorkerProcess:
             return
         if self.failure is not None:
             await self._ends_within(_LAST_WORDS)
-        elif self.kind == "start" and self.runs:
+        elif self.kind == "start" and self.connected and self.runs:  # before, it would print a stack
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGINT)
             await self._ends_within(_GRACE)
@@ -120,7 +121,7 @@ class WorkerProcess:
             self._take(message)
 
     def _take(self, message: Message) -> None:
-        now = time.monotonic()
+        now, self.connected = time.monotonic(), True
         if message.get("step") and self.kind == "steps":
             self.longest_step = max(self.longest_step, now - self.progressed)
         self.progressed = now

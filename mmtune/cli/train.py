@@ -117,9 +117,11 @@ def _supervise(
 ) -> int:
     """Trains as one of several processes, in a child process, and returns the exit code of all."""
     from mmtune.distributed.agreement import stated, versions
+    from mmtune.distributed.standard_streams import open_standard_streams
     from mmtune.distributed.supervisor import Limits, supervise
     from mmtune.settings import plain
 
+    open_standard_streams()
     try:
         recipe = choose()
     except MmtuneError as error:
@@ -133,7 +135,10 @@ def _train(recipe: "Recipe", resume: bool, force_base: bool, debug_nans: bool) -
     from mmtune.distributed.worker import is_worker, start_worker, worker
 
     if is_worker():
-        start_worker()  # before anything is computed
+        try:
+            start_worker()  # before anything is computed
+        except MmtuneError as error:
+            _end_worker(error)
 
     from mmtune.api import train_recipe
     from mmtune.distributed.processes import is_main_process
@@ -163,6 +168,8 @@ def _end_worker(error: BaseException) -> NoReturn:
 
     if isinstance(error, KeyboardInterrupt):  # by the supervisor, which knows why
         worker().exit(130)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        error = UsageError(f"{error.filename}: {error.strerror}")  # as any command says it
     if isinstance(error, MmtuneError):
         worker().fail(str(error), 2)
         say(str(error))

@@ -242,6 +242,8 @@ def _checked(launcher: str, address: str, count: int, index: int, local: tuple[i
         raise UsageError(f"{COUNT}: expected 1 or more, got {count}")
     if not 0 <= index < count:
         raise UsageError(f"{INDEX}: expected 0 to {count - 1}, got {index}")
+    if ":" in host and not host.startswith("["):  # an IPv6 address, in which JAX wants to see where the port begins
+        address = f"[{host}]:{port}"
     return Cluster(launcher, address, count, index, local)
 
 

@@ -23,11 +23,6 @@ class Link:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self._reader, self._writer = reader, writer
 
-    @property
-    def is_gone(self) -> bool:
-        """Whether the other side has ended the connection and all that it sent was received."""
-        return self._reader.at_eof()
-
     def send(self, message: Message) -> None:
         """Sends a message; nothing where the other side is gone, which `receive` tells."""
         if not self._writer.is_closing():

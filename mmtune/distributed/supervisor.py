@@ -8,6 +8,7 @@ it when one of theirs has failed, and exits with the code that all agree on.
 import asyncio
 import signal
 import sys
+import threading
 import time
 import traceback
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from mmtune.distributed.agreement import Statement
 from mmtune.distributed.cluster_env import Cluster
 from mmtune.distributed.link import Message, NoMessageError
 from mmtune.distributed.processes import say
-from mmtune.distributed.rendezvous import AbsentError, Met, meet
+from mmtune.distributed.rendezvous import AbsentError, LeftError, Met, meet
 from mmtune.distributed.worker_process import WorkerProcess
 from mmtune.errors import UsageError
 from mmtune.run_files import RECIPE
@@ -26,6 +27,7 @@ _BEAT = 2.0
 _SILENT = 30.0  # seconds without a message after which a process is taken for dead
 _STOPPING, _STEPS = 20.0, 5.0  # a step's end is awaited so many seconds, or so many times the longest step
 _OTHERS = 5.0  # a worker that JAX ends has met the death of another process, of which word is on its way
+_ANSWER = 5.0  # process 0 says within this how the run ends that another process has found to be over
 _PROBLEM = 20.0  # how long a process that cannot begin looks for the others, to tell them
 FAULT, UNUSABLE = 1, 2
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -86,6 +88,9 @@ class _Supervisor:
         self._met = Met()
         self._worker = WorkerProcess(cluster, limits.wait, self._on_worker)
         self._stop, self._stopped_at = "", 0.0
+        self._signaled_at = 0.0  # when this process itself was sent a signal first
+        self._joined = False
+        self._own: Verdict | None = None  # told process 0, which has not answered yet
         self._done: dict[int, int] = {}
         self._heard: dict[int, float] = {}
         self._doing: dict[int, str] = {}
@@ -95,7 +100,7 @@ class _Supervisor:
         """Returns the exit code."""
         loop = asyncio.get_running_loop()
         self._verdict = loop.create_future()
-        for number in SIGNALS:
+        for number in SIGNALS if threading.current_thread() is threading.main_thread() else ():
             if signal.getsignal(number) != signal.SIG_IGN:  # `nohup`
                 loop.add_signal_handler(number, self._take_signal, number)
         try:
@@ -108,14 +113,19 @@ class _Supervisor:
     async def _join(self, statement: Statement, problem: str) -> int | None:
         """Meets the others; returns an exit code where that fails, or is broken off by a signal."""
         seconds = min(self._limits.join, _PROBLEM) if problem else self._limits.join
-        meeting = asyncio.ensure_future(meet(self._cluster, statement, seconds, say, problem))
+        meeting = asyncio.ensure_future(meet(self._cluster, statement, seconds, say, problem, self._met))
         await asyncio.wait({meeting, self._verdict}, return_when=asyncio.FIRST_COMPLETED)
-        if not meeting.done():
+        if self._verdict.done():
             meeting.cancel()
-            say(f"stopped by {self._stop} before all processes had come")
+            await asyncio.wait({meeting}, timeout=1)
+            say(str(LeftError(self._stop)))
             return self._verdict.result().code
+        self._joined = True
         try:
-            self._met = meeting.result()
+            meeting.result()
+        except LeftError as error:
+            say(str(error))
+            return 128 + signal.Signals[error.signal]
         except UsageError as error:
             say(str(error))
             return UNUSABLE
@@ -130,7 +140,7 @@ class _Supervisor:
         tasks = [asyncio.ensure_future(self._listen(index)) for index in self._met.links]
         tasks += [asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._work())]
         for task in tasks:
-            task.add_done_callback(self._check)
+            task.add_done_callback(self._on_task)
         try:
             verdict = await self._verdict
             if self._index == 0:
@@ -143,22 +153,32 @@ class _Supervisor:
             say(self._sentence(verdict))
         return verdict.code
 
-    def _check(self, task: "asyncio.Future[None]") -> None:
-        """Ends the run where a part of the supervisor itself has failed."""
+    def _on_task(self, task: "asyncio.Task[None]") -> None:
+        """Ends the run where a task of this supervisor failed: nobody else would notice."""
         if not task.cancelled() and (error := task.exception()) is not None:
             traceback.print_exception(error)
-            self._report(f"failed: {error!r}", FAULT)
+            self._report(f"cannot be supervised ({type(error).__name__}: {error})", FAULT)
 
     # The worker of this process.
 
     async def _work(self) -> None:
-        code = await self._worker.run()
+        try:
+            code = await self._worker.run()
+        except OSError as error:  # no memory, too many processes or open files
+            self._report(f"cannot start the process that trains ({error.strerror or error})", FAULT)
+            return
         if code in (-signal.SIGABRT, FAULT) and not self._worker.failure:
             await asyncio.sleep(_OTHERS)
         if self._verdict.done():
             return
         stops = {-number: 128 + number for number in SIGNALS} | {128 + number: 128 + number for number in SIGNALS}
-        if code in stops:
+        if code == 0 and not self._worker.connected:
+            said = "the command, started a second time to train, ended without training: a program that calls it "
+            self._report(f"{said}must be a file, not standard input", UNUSABLE)
+        elif code in stops and not self._stop and (code < 0 or self._worker.kind in ("start", "wait")):
+            name = signal.Signals(-code if code < 0 else code - 128).name  # by others than its supervisor
+            self._report(f"stopped by {name} before a step ended", stops[code])
+        elif code in stops:
             code = 128 + signal.Signals[self._stop] if self._stop else stops[code]
             self._finish(self._index, code)
         elif code < 0:
@@ -205,6 +225,8 @@ class _Supervisor:
                 self._conclude(verdict)
         if index not in self._done and not self._verdict.done():
             await asyncio.sleep(0.1)
+            if self._own is not None:
+                self._conclude(self._own)
             self._report("is gone: it was killed, or its machine was shut down", FAULT, index)
 
     async def _watch(self) -> None:
@@ -234,9 +256,12 @@ class _Supervisor:
     def _report(self, sentence: str, code: int, index: int | None = None) -> None:
         """Says what happened to a process, this one unless another is named: it ends all of them."""
         verdict = Verdict(code, sentence, self._index if index is None else index)
-        if self._index and verdict.index and self._met.links:  # before all have met there is nobody to tell
+        if not self._index or not verdict.index:
+            self._conclude(verdict)
+        elif self._own is None:  # process 0 decides: others may have told it something else at the same time
+            self._own = verdict
             self._met.links[0].send(verdict.message())
-        self._conclude(verdict)
+            asyncio.get_running_loop().call_later(_ANSWER, self._conclude, verdict)
 
     def _conclude(self, verdict: Verdict) -> None:
         if not self._verdict.done():
@@ -257,19 +282,24 @@ class _Supervisor:
     # Signals.
 
     def _take_signal(self, number: int) -> None:
-        name = signal.Signals(number).name
+        name, now = signal.Signals(number).name, time.monotonic()
         if not self._stop:
+            self._signaled_at = now
             self._stop_all(name)
-        elif time.monotonic() - self._stopped_at > 1:  # a launcher may send one twice
+        elif not self._signaled_at:  # the others have told it already: whoever stops all processes sends one to each
+            self._signaled_at = now
+        elif now - self._signaled_at > 1:  # a launcher may send one twice
             self._report(f"stopped by {name}, sent twice", 128 + number)
 
     def _stop_all(self, name: str) -> None:
         """Asks all workers to stop: one that has nothing to keep is ended."""
-        if self._stop:
+        if self._stop or name not in signal.Signals.__members__:
             return
         self._stop, self._stopped_at = name, time.monotonic()
         self._tell_all({"stop": name})
-        if self._worker.kind in ("start", "wait"):
+        if not self._joined:
+            self._conclude(Verdict(128 + signal.Signals[name]))
+        elif self._worker.kind in ("start", "wait"):
             self._report(f"stopped by {name} before the first step", 128 + signal.Signals[name])
         else:
             self._worker.stop(name)

@@ -135,10 +135,12 @@ def start_worker() -> None:
     content = json.loads(os.environ.pop(ENVIRONMENT))
     local = content["cluster"].pop("local_devices")
     os.set_inheritable(content["fd"], False)
-    signal.signal(signal.SIGINT, _interrupt)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _interrupt)
     _divert_library_output(content["output"])
     set_wait(content["wait"])
     _worker = Worker(socket.socket(fileno=content["fd"]))
+    _worker.begin("start", "joining the other processes")
     _initialize(Cluster(**content["cluster"], local_devices=None if local is None else tuple(local)))
 
 

@@ -31,6 +31,7 @@ class WorkerProcess:
     Attributes:
         kind: What it does, as `mmtune.distributed.worker.Kind`.
         doing: The same in words.
+        connected: Whether it has ever said something: before, it is no more than a command that begins.
         heard: When it sent a message last, in seconds of `time.monotonic`.
         progressed: When it said last that something was done.
         longest_step: Seconds of the longest training step so far.
@@ -41,7 +42,7 @@ class WorkerProcess:
 
     def __init__(self, cluster: Cluster, wait: float, on_word: Callable[[tuple[str, int] | None], None]):
         self._cluster, self._wait, self._on_word = cluster, wait, on_word
-        self.kind, self.doing = "start", "starting"
+        self.kind, self.doing, self.connected = "start", "starting", False
         self.heard = self.progressed = time.monotonic()
         self.longest_step = 0.0
         self.failure: tuple[str, int] | None = None
@@ -91,7 +92,7 @@ class WorkerProcess:
             return
         if self.failure is not None:
             await self._ends_within(_LAST_WORDS)
-        elif self.kind == "start" and self.runs:
+        elif self.kind == "start" and self.connected and self.runs:  # before, it would print a stack
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGINT)
             await self._ends_within(_GRACE)
@@ -123,6 +124,7 @@ class WorkerProcess:
 
     def _take(self, message: Message) -> None:
         now = self.heard = time.monotonic()
+        self.connected = True
         if not message:
             return
         if message.get("step") and self.kind == "steps":

@@ -164,3 +164,11 @@ def test_tpu_pods(monkeypatch, variables):
         1,
         None,
     )
+
+
+@pytest.mark.parametrize("address", ["::1:9911", "[::1]:9911"])
+def test_an_ipv6_address_is_put_into_brackets(address):
+    """JAX cannot tell its last part from a port otherwise."""
+    found = detect_cluster({"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"})
+    assert found is not None
+    assert (found.coordinator, found.host, found.port) == ("[::1]:9911", "::1", 9911)

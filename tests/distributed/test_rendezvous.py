@@ -4,12 +4,16 @@ import asyncio
 import gc
 import json
 import socket
+import time
+from typing import Any
 
 import pytest
 
 from mmtune.distributed import rendezvous
 from mmtune.distributed.cluster_env import Cluster
-from mmtune.distributed.rendezvous import AbsentError, meet
+from mmtune.distributed.host_names import addresses
+from mmtune.distributed.link import LIMIT
+from mmtune.distributed.rendezvous import AbsentError, LeftError, Met, meet
 from mmtune.errors import UsageError
 
 SAME = {"seed": "0"}
@@ -33,7 +37,7 @@ def cluster(port, index, count=3):
     return Cluster("test", f"127.0.0.1:{port}", count, index)
 
 
-def together(*meetings):
+def together(*meetings) -> list[Any]:
     """Returns what each meeting gives or raises."""
 
     async def run():
@@ -42,9 +46,9 @@ def together(*meetings):
     return asyncio.run(run())
 
 
-def come(port, index, statement=SAME, count=3, seconds=5, lines=None, problem=""):
+def come(port, index, statement=SAME, count=3, seconds=5, lines=None, problem="", met=None):
     lines = [] if lines is None else lines
-    return meet(cluster(port, index, count), statement, seconds, lines.append, problem)
+    return meet(cluster(port, index, count), statement, seconds, lines.append, problem, met)
 
 
 async def later(delay, meeting):
@@ -191,3 +195,130 @@ def test_another_program_at_the_port(port, answer):
     assert "another program has the port: choose another one" in str(first)
     assert isinstance(first, UsageError)
     assert "is not a run that this process can join" in str(second)
+
+
+@pytest.mark.parametrize("host", ["node..1", "n" * 70 + ".invalid"])
+def test_what_is_no_host_name(host):
+    first, second = together(*(meet(Cluster("test", f"{host}:99", 2, index), SAME, 1, print) for index in range(2)))
+    assert isinstance(first, AbsentError | UsageError)
+    assert isinstance(second, AbsentError)
+    assert f"the host name '{host}' is unknown" in str(second)
+
+
+def test_a_name_server_that_does_not_answer_holds_up_nothing(monkeypatch):
+    """The wait ends in time, and so does the event loop, which waits for asyncio's own threads."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(20) or [])
+    began = time.monotonic()
+    (alone,) = together(meet(Cluster("test", "slow.invalid:99", 2, 1), SAME, 0.5, print))
+    assert "the host does not answer" in str(alone)
+    assert time.monotonic() - began < 5
+
+
+def test_addresses():
+    assert asyncio.run(addresses("127.0.0.1")) == ["127.0.0.1"]
+    assert asyncio.run(addresses("::1")) == ["::1"]
+    assert set(asyncio.run(addresses("localhost"))) <= {"127.0.0.1", "::1"}
+
+
+def test_the_listener_is_not_awaited(port, monkeypatch):
+    """As of Python 3.12 that lasts until the links are closed, which is when the run ends."""
+
+    async def forever(_):
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(asyncio.base_events.Server, "wait_closed", forever)
+
+    async def run():
+        return await asyncio.wait_for(asyncio.gather(come(port, 0, count=2), come(port, 1, count=2)), 10)
+
+    first, second = asyncio.run(run())
+    assert set(first.links) == {1}
+    assert set(second.links) == {0}
+
+
+def test_a_process_that_ends_while_it_waits_may_come_again(port):
+    lines = []
+
+    async def dies():
+        meeting = asyncio.ensure_future(come(port, 1, met=(met := Met())))
+        await asyncio.sleep(0.5)
+        meeting.cancel()
+        await met.links[0].close()
+
+    found = together(come(port, 0, lines=lines), dies(), later(1, come(port, 1)), later(1.5, come(port, 2)))
+    assert set(found[0].links) == {1, 2}
+    assert set(found[2].links) == set(found[3].links) == {0}
+    assert any(line.startswith("process 1 of 3 on ") and "ended while it waited" in line for line in lines)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_process_that_is_stopped_while_it_waits_stops_the_others(port, index):
+    async def stopped():
+        meeting = asyncio.ensure_future(come(port, index, met=(met := Met())))
+        await asyncio.sleep(0.5)
+        for link in met.links.values():
+            link.send({"stop": "SIGTERM"})
+        await asyncio.wait({meeting}, timeout=1)
+        meeting.cancel()
+
+    # The third one never comes.
+    _, *others = together(stopped(), come(port, 1 - index))
+    assert all(isinstance(error, LeftError) and error.signal == "SIGTERM" for error in others), others
+    assert str(others[0]) == "stopped by SIGTERM before all processes had come"
+
+
+HELLO = {"mmtune": 1, "index": 1, "count": 2, "host": "h", "name": "n", "statement": {}, "problem": ""}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"index": "1"},
+        {"index": -1},
+        {"index": 2},
+        {"index": None},
+        {"count": []},
+        {"statement": 3},
+        {"statement": {"seed": 3}},
+        {"host": 1},
+        {"problem": None},
+        {"mmtune": 2},
+    ],
+)
+def test_a_greeting_of_wrong_types_is_a_strangers(port, wrong):
+    async def stranger():
+        await asyncio.sleep(0.2)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(json.dumps(HELLO | wrong).encode() + b"\n")
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+    found = together(come(port, 0, count=2), stranger(), later(0.5, come(port, 1, count=2)))
+    assert set(found[0].links) == {1}
+    assert found[1] == b""
+
+
+def test_a_line_without_end_is_a_strangers(port):
+    async def stranger():
+        await asyncio.sleep(0.2)
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"x" * 3 * LIMIT)
+        await asyncio.sleep(0.5)
+        writer.close()
+
+    assert set(together(come(port, 0, count=2), stranger(), later(0.5, come(port, 1, count=2)))[0].links) == {1}
+
+
+@pytest.mark.parametrize("word", [{"go": 3}, {"refused": 3}, {"missing": 3}, {"stop": 3}, {"other": 3}])
+def test_an_answer_of_wrong_types_is_a_strangers(port, word):
+    async def run():
+        async def serve(reader, writer):
+            await reader.readline()
+            writer.write(json.dumps(word).encode() + b"\n")
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", port):
+            return await asyncio.gather(come(port, 1), return_exceptions=True)
+
+    assert "is not a run that this process can join" in str(asyncio.run(run())[0])

@@ -1,5 +1,6 @@
 """The processes that run the same program on one mesh: which one this is, waiting for the others, exchanging values."""
 
+import contextlib
 import itertools
 import json
 import sys
@@ -129,9 +130,10 @@ def all_gather_objects(what: str, value: Any) -> list[Any]:
 
 
 def say(text: str) -> None:
-    """Prints a sentence to standard error; further lines of it are indented."""
+    """Prints a sentence to standard error, if anybody reads that; further lines of it are indented."""
     first, *more = text.split("\n")
-    print("\n  ".join([f"mmtune: {first}", *more]), file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        print("\n  ".join([f"mmtune: {first}", *more]), file=sys.stderr, flush=True)
 
 
 def named(indices: list[int], count: int) -> str:

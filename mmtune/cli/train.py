@@ -1,5 +1,6 @@
 """`mmtune train`."""
 
+import contextlib
 import math
 import os
 import sys
@@ -155,7 +156,7 @@ def _train(recipe: "Recipe", resume: bool, force_base: bool, debug_nans: bool) -
         if is_main_process():
             print(stopped, file=sys.stderr)
         raise typer.Exit(stopped.exit_code) from None
-    except (Exception, KeyboardInterrupt) as error:
+    except BaseException as error:  # rich leaves by SystemExit where nobody reads what it prints
         if worker().supervised:
             _end_worker(error)
         raise
@@ -168,6 +169,9 @@ def _end_worker(error: BaseException) -> NoReturn:
 
     if isinstance(error, KeyboardInterrupt):  # by the supervisor, which knows why
         worker().exit(130)
+    if isinstance(error, SystemExit):
+        worker().fail("left the training, as where what it prints is not read any more (`| head`)", 1)
+        worker().exit(1)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         error = UsageError(f"{error.filename}: {error.strerror}")  # as any command says it
     if isinstance(error, MmtuneError):
@@ -177,7 +181,8 @@ def _end_worker(error: BaseException) -> NoReturn:
     if _is_of_exchange(error):
         worker().wait_for_peer_failure()
     worker().fail(f"ended: {(str(error).strip().splitlines() or [repr(error)])[0]}", 1)
-    traceback.print_exc()
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
     worker().exit(1)
 
 

@@ -1,10 +1,10 @@
 """The processes that run the same program on one mesh: which one this is, waiting for the others, exchanging values."""
 
+import contextlib
 import itertools
 import json
 import sys
 import time
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -130,9 +130,9 @@ def all_gather_objects(what: str, value: Any) -> list[Any]:
 
 
 def say(text: str) -> None:
-    """Prints a sentence to standard error; further lines of it are indented."""
+    """Prints a sentence to standard error, if anybody reads that; further lines of it are indented."""
     first, *more = text.split("\n")
-    with suppress(OSError):  # nobody reads it
+    with contextlib.suppress(OSError):
         print("\n  ".join([f"mmtune: {first}", *more]), file=sys.stderr, flush=True)
 
 

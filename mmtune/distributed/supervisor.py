@@ -6,6 +6,7 @@ it when one of theirs has failed, and exits with the code that all agree on.
 """
 
 import asyncio
+import contextlib
 import signal
 import sys
 import threading
@@ -306,7 +307,8 @@ class _Supervisor:
 
     def _show_library_output(self) -> None:
         if self._worker.library_output:
-            print("\n".join(self._worker.library_output), file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):
+                print("\n".join(self._worker.library_output), file=sys.stderr, flush=True)
 
     def _sentence(self, verdict: Verdict) -> str:
         """Returns how the run ended, and how to go on."""

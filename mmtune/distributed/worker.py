@@ -1,5 +1,6 @@
 """The worker's side of supervision: joining JAX' processes, saying what it does, hearing that it is to stop."""
 
+import contextlib
 import json
 import os
 import signal
@@ -80,8 +81,9 @@ class Worker:
 
     def exit(self, code: int) -> NoReturn:
         """Ends this process at once: JAX would wait for the others first."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # a pipe that nobody reads any more
+                stream.flush()
         os._exit(code)
 
     def wait_for_peer_failure(self) -> None:

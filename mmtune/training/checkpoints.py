@@ -57,6 +57,7 @@ class Checkpoints:
 
     Orbax writes each in the background under a temporary name, so a kill leaves the one before intact. A checkpoint
     that cannot be written (the disk is full) does not end the training: it is said, and the next one is tried as ever.
+    Of several processes the one that cannot write its part ends, and with it the others.
 
     Args:
         folder: The run's `checkpoints` folder.
@@ -205,6 +206,8 @@ class Checkpoints:
             if (reason := unwritten(error)) is None:
                 raise
             step, self._saving, self.failed = self._saving, 0, reason
+            if is_distributed():  # the others wait for this one, whose part of the checkpoint does not come
+                raise OSError(None, reason, str(self.folder)) from error
             for begun in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
                 shutil.rmtree(begun, ignore_errors=True)
             self._manager.reload()

@@ -1,6 +1,7 @@
 """A training run from recipe to run folder: plan, fit, evaluate, save; and the same again from where it was cut."""
 
 import math
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -12,7 +13,7 @@ import keras
 import numpy as np
 
 from mmtune.data.dataset import FaultLog
-from mmtune.distributed.processes import all_gather_objects, is_main_process
+from mmtune.distributed.processes import all_gather_objects, is_distributed, is_main_process
 from mmtune.distributed.worker import worker
 from mmtune.errors import DataError, RecipeError, UsageError, unknown_name
 from mmtune.evaluation import Evaluation
@@ -255,9 +256,12 @@ def _fit(
     except Interrupted as interrupted:
         raise Stopped(stop.by, progress.step, recipe.steps, out) from interrupted
     finally:
+        ending = sys.exc_info()[1]
         display.close()
         logs.close()
-        checkpoints.close()
+        # Other errors end this process alone. The others then wait for it in a step: it cannot wait for them too.
+        if not is_distributed() or ending is None or isinstance(ending, Stopped | DataError):
+            checkpoints.close()
 
 
 def complete(recipe: Recipe, model: Model, examples: Gathered) -> Recipe:

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from mmtune.distributed.processes import is_main_process
+from mmtune.distributed.processes import is_distributed, is_main_process
 from mmtune.errors import ModelError
 from mmtune.evaluation import Evaluation
 from mmtune.files import save_tensors, write_json
@@ -47,7 +47,8 @@ def rescued(
 ) -> ModelError:
     """Returns what to say when the run's folder cannot be written.
 
-    Weights that no checkpoint holds are written to the system's folder for temporary files.
+    Weights that no checkpoint holds are written to the system's folder for temporary files, unless parts of them lie
+    with other processes.
 
     Args:
         error: What happened.
@@ -58,12 +59,13 @@ def rescued(
     said = f"{error.filename or out}: cannot be written: {unwritten(error) or error}"
     if checkpoints is None or not progress.step:
         return ModelError(f"{said}: make room, or choose another --out")
-    checkpoints.wait()
+    if not is_distributed():  # the others train on, and take no part in it
+        checkpoints.wait()
     latest = checkpoints.latest or 0
     goes_on = f"make room and go on from step {latest} with {resume_command(out)}"
     if not latest:
         goes_on = "make room, or choose another --out"
-    if latest >= progress.step:
+    if latest >= progress.step or is_distributed():
         return ModelError(f"{said}: {goes_on}")
     try:
         folder = Path(tempfile.mkdtemp(prefix="mmtune-"))

@@ -10,8 +10,10 @@ from collections import deque
 
 import pytest
 
-from mmtune.distributed import supervisor
+from mmtune.cli.train import _end_worker
+from mmtune.distributed import supervisor, worker
 from mmtune.distributed.cluster_env import Cluster
+from mmtune.distributed.processes import say
 from mmtune.distributed.supervisor import Limits
 
 AT_MOST = 20
@@ -197,3 +199,44 @@ def test_closed_standard_streams_are_opened(closed):
     )
     command = f'"{sys.executable}" -c "{program}" < /dev/null {closed}'
     assert subprocess.run(["sh", "-c", command], capture_output=True, timeout=60).returncode == 0
+
+
+def test_a_sentence_that_nobody_reads(monkeypatch):
+    class Closed:
+        def write(self, _):
+            raise BrokenPipeError
+
+        flush = write
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    say("nothing")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (SystemExit(1), 1, "left the training"),  # rich, where its pipe is closed
+        (NotADirectoryError(20, "Not a directory", "f/run"), 2, "f/run: Not a directory"),
+        (BrokenPipeError(32, "Broken pipe"), 1, "ended: [Errno 32] Broken pipe"),
+    ],
+)
+def test_what_ends_a_worker_is_told(monkeypatch, error, code, sentence):
+    told = []
+
+    class EndedError(Exception):
+        pass
+
+    class Teller:
+        supervised = True
+
+        def fail(self, sentence, code):
+            told.append((sentence, code))
+
+        def exit(self, code):
+            raise EndedError(code)
+
+    monkeypatch.setattr(worker, "worker", Teller)
+    with pytest.raises(EndedError, match=str(code)):
+        _end_worker(error)
+    assert told[0][0].startswith(sentence)
+    assert told[0][1] == code

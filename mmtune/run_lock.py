@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,9 @@ LOCK = "train.lock"
 
 _PATIENCE = 0.5
 """Seconds for which a lock is tried: `holder` takes it for a moment when it looks."""
+
+_MISSES = 1000
+"""How often a folder that is gone again is made anew."""
 
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -68,12 +72,14 @@ def holder(folder: Path) -> dict[str, Any] | None:
 
 def _taken(file: Path) -> tuple[int, str | None]:
     """Returns the locked file's descriptor, and a sentence where another process left the lock behind."""
+    missed = 0
     while True:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         except (FileNotFoundError, FileExistsError):
-            if os.path.lexists(file.parent) and not file.parent.is_dir():
+            missed += 1
+            if _is_no_folder(file.parent) or missed > _MISSES:
                 raise
             continue  # a run that ended at once has just removed the folder
         try:
@@ -89,6 +95,15 @@ def _taken(file: Path) -> tuple[int, str | None]:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _is_no_folder(path: Path) -> bool:
+    """Whether something is there that is neither a folder nor a link to one."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISDIR(mode) and not (stat.S_ISLNK(mode) and path.is_dir())
 
 
 def _locked(descriptor: int, file: Path) -> dict[str, Any]:

@@ -169,14 +169,15 @@ def test_a_folder_that_another_run_removes_is_made_again(tmp_path):
     assert faults == []
 
 
-@pytest.mark.parametrize("kind", ["file", "broken link"])
+@pytest.mark.parametrize("kind", ["file", "broken link", "below a broken link"])
 def test_what_is_no_folder_is_refused(tmp_path, kind):
     if kind == "file":
         (tmp_path / "run").touch()
     else:
         (tmp_path / "run").symlink_to(tmp_path / "nowhere")
+    folder = tmp_path / "run" / "one" if kind == "below a broken link" else tmp_path / "run"
     with pytest.raises(OSError, match="File exists"):
-        run_lock(tmp_path / "run").__enter__()
+        run_lock(folder).__enter__()
 
 
 def test_a_folder_that_is_a_link_stays(tmp_path):

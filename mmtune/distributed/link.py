@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
-_LONGEST = 2**22  # bytes of a message
+LIMIT = 2**22
+"""Bytes of a message at most: the limit for streams of links, as asyncio takes it."""
 
 Message = dict[str, Any]
 
@@ -50,6 +52,17 @@ class Link:
             raise NoMessageError
         return message
 
+    async def messages(self) -> AsyncIterator[Message]:
+        """Yields the messages until the other side is gone; what is none is passed over."""
+        while True:
+            try:
+                message = await self.receive()
+            except NoMessageError:
+                continue
+            if message is None:
+                return
+            yield message
+
     async def close(self) -> None:
         """Sends what was not sent yet and ends the connection."""
         try:
@@ -57,7 +70,3 @@ class Link:
             await asyncio.wait_for(self._writer.wait_closed(), 2)
         except (OSError, TimeoutError):
             return
-
-
-LIMIT = _LONGEST
-"""The limit for streams of links, as asyncio takes it."""

@@ -99,15 +99,6 @@ def exchange(what: str, value: Any) -> list[Any]:
     return [json.loads(texts[index]) for index in range(count)]
 
 
-def barrier(what: str) -> None:
-    """Waits until all processes are here: exchanges between devices give up on one that comes late.
-
-    Raises:
-        UsageError: When a process does not come within the time that `set_wait` allows.
-    """
-    exchange(what, None)
-
-
 def all_gather_objects(what: str, value: Any) -> list[Any]:
     """Returns the Python objects that the processes give, in their order; all must ask.
 

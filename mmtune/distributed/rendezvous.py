@@ -135,9 +135,8 @@ class _Host:
             server = await asyncio.start_server(self._receive, _interface(cluster), cluster.port, limit=LIMIT)
         except OSError as error:
             raise UsageError(await self._taken(error)) from error
-        warning = await _elsewhere(cluster)
         try:
-            await self._wait_for_all(warning)
+            await self._wait_for_all(await _elsewhere(cluster))
         finally:
             server.close()  # not awaited: that would last until the links are closed too, as of Python 3.12
             await self._end_watches()

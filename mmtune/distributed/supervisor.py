@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mmtune.distributed.agreement import Statement
 from mmtune.distributed.cluster_env import Cluster
-from mmtune.distributed.link import Message, NoMessageError
+from mmtune.distributed.link import Message
 from mmtune.distributed.processes import say
 from mmtune.distributed.rendezvous import AbsentError, LeftError, Met, meet
 from mmtune.distributed.worker_process import WorkerProcess
@@ -204,14 +204,7 @@ class _Supervisor:
 
     async def _listen(self, index: int) -> None:
         """Takes another process' messages until it is gone."""
-        link = self._met.links[index]
-        while True:
-            try:
-                message = await link.receive()
-            except NoMessageError:
-                continue
-            if message is None:
-                break
+        async for message in self._met.links[index].messages():
             self._heard[index] = time.monotonic()
             if "doing" in message:
                 self._doing[index] = str(message["doing"])

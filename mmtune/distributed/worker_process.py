@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from mmtune.distributed.cluster_env import Cluster
-from mmtune.distributed.link import LIMIT, Link, Message, NoMessageError
+from mmtune.distributed.link import LIMIT, Link, Message
 from mmtune.distributed.worker import ENVIRONMENT, description
 
 _GRACE = 3.0  # seconds for a worker that has nothing to keep and is asked to end
@@ -113,13 +113,7 @@ class WorkerProcess:
             self.library_output.extend(chunk.decode(errors="replace").splitlines())
 
     async def _listen(self, link: Link) -> None:
-        while True:
-            try:
-                message = await link.receive()
-            except NoMessageError:
-                continue
-            if message is None:
-                return
+        async for message in link.messages():
             self._take(message)
 
     def _take(self, message: Message) -> None:

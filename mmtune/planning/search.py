@@ -89,6 +89,11 @@ def batch_sizes(most: int, data: int) -> list[int]:
     return sizes
 
 
+def schemes_of(quantize: str | None, full: bool) -> tuple[str | None, ...]:
+    """Returns the quantizations that may be tried: the one that is asked for, and none where all weights train."""
+    return (quantize,) if quantize or full else SCHEMES
+
+
 def families_of(devices: int, schemes: Iterable[str | None]) -> list[Family]:
     """Returns every way to train on so many devices, batch sizes apart."""
     return [Family(*parts) for parts in product(meshes(devices), schemes, REMATERIALISE)]

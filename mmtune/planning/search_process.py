@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmtune.errors import MmtuneError, UsageError
-from mmtune.planning.search import SCHEMES, families_of
+from mmtune.planning.search import families_of, schemes_of
 
 _TICK = 1.0  # seconds
 
@@ -35,8 +35,7 @@ def search_within(
         UsageError: For what does not exist.
     """
     began = time.monotonic()
-    quantize, full = asked["settings"].get("quantize"), asked["settings"].get("full")
-    schemes = (quantize,) if quantize or full else SCHEMES
+    schemes = schemes_of(asked["settings"].get("quantize"), bool(asked["settings"].get("full")))
     untried = [family._asdict() for family in families_of(asked["devices"], schemes)]
     reason = f"not tried: the time was up (--search-seconds {seconds:g})"
     known: dict[str, Any] = {"compiled": 0, "best": [], "left": [], "untried": untried}

@@ -10,7 +10,7 @@ from mmtune.planning.compiled import abstract_model, abstract_trainer
 from mmtune.planning.plan import extended_step
 from mmtune.planning.report import GIB
 from mmtune.planning.request import Request
-from mmtune.planning.search import SCHEMES, Family, Found, Taken, Way, batch_sizes, families_of, search
+from mmtune.planning.search import Family, Found, Taken, Way, batch_sizes, families_of, schemes_of, search
 from mmtune.recipe import Recipe
 from mmtune.sharding.mesh import distributed, parse_mesh
 from mmtune.sharding.table import Row, layout_rows
@@ -26,7 +26,7 @@ def searched(request: Request, devices: int, on_step: Callable[[dict[str, Any]],
         on_step: Told what is known, as `search_figures` has it, with the "next" way before each compilation.
     """
     base = request.recipe
-    schemes = (base.quantize,) if base.quantize or base.full else SCHEMES
+    schemes = schemes_of(base.quantize, base.full)
     rows = {scheme: _rows(request, replace(base, quantize=scheme, mesh=None)) for scheme in schemes}
 
     def recipe(way: Way) -> Recipe:

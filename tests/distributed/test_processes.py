@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from mmtune.distributed import processes
-from mmtune.distributed.processes import barrier, end_waits_in, exchange, set_wait
+from mmtune.distributed.processes import end_waits_in, exchange, set_wait
 from mmtune.errors import UsageError
 
 
@@ -83,14 +83,14 @@ def test_all_get_all_values_in_order(three):
 
 def test_who_is_missing_is_named_and_said_meanwhile(three, capsys):
     began = time.monotonic()
-    found = three(lambda _: barrier("read the data"), [0, 2])
+    found = three(lambda _: exchange("read the data", None), [0, 2])
     assert 0.9 < time.monotonic() - began < 5
     assert [str(error) for error in found.values()] == ["process 1 of 3 has not read the data after 1 s"] * 2
     assert "mmtune: waiting for process 1 of 3 to have read the data (0 s)" in capsys.readouterr().err
 
 
 def test_several_that_are_missing(three):
-    assert str(three(lambda _: barrier("joined"), [1])[1]) == "processes 0, 2 of 3 have not joined after 1 s"
+    assert str(three(lambda _: exchange("joined", None), [1])[1]) == "processes 0, 2 of 3 have not joined after 1 s"
 
 
 def test_a_late_process_is_waited_for(three):
@@ -105,10 +105,10 @@ def test_a_run_that_is_stopped_does_not_wait_long(three):
     set_wait(60)
     end_waits_in(0.3)
     began = time.monotonic()
-    assert "has not saved" in str(three(lambda _: barrier("saved"), [0, 2])[0])
+    assert "has not saved" in str(three(lambda _: exchange("saved", None), [0, 2])[0])
     assert time.monotonic() - began < 5
 
 
 def test_one_process_has_its_own_value():
     assert exchange("anything", (1, {"a": 2})) == [[1, {"a": 2}]]
-    barrier("anything")
+    exchange("anything", None)
